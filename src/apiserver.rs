@@ -155,6 +155,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         identity: args.replicas.identity(),
         events_address: args.actions.events_addr.clone(),
     });
+    let reader = review.clone();
     let mut tasks = ReplicaTasks::new(review, &args.replicas);
     let clock = Arc::new(args.clock());
     if args.is_numbered_by_lease() {
@@ -175,6 +176,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         actions,
         checks: tasks.checks.into_iter().chain(args.authentication.readiness_check(&authenticator)).collect(),
         rbac: Some(source.upstream()),
+        reader: Some(reader),
         source,
         clock,
         server: ServerBuilder {

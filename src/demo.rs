@@ -248,6 +248,7 @@ async fn start(
         actions: None,
         source,
         rbac: None,
+        reader: None,
         clock: Arc::new(Clock::new(0)),
         checks: Vec::new(),
         server: ServerBuilder {

@@ -24,6 +24,7 @@ use crate::{
     clusters::{ClusterParts, Registrar, Registry, access::ClusterAccess},
     endpoints::Endpoints,
     engine::{self, LagReporter},
+    fit::Existing,
     metrics::ViewMetrics,
     tree,
     views::{FluxSeries, Views},
@@ -50,6 +51,8 @@ pub struct Parts<S> {
     /// The cluster whose RBAC tells which namespaces a user may see, beside the authorizer of the server. `None` where
     /// that allows everything to everybody whom it knows.
     pub rbac: Option<Upstream>,
+    /// Reads objects of the cluster for users who may read them. `None` where there is no cluster.
+    pub reader: Option<kube::Client>,
     /// Makes the resourceVersions. Its replica number may be granted later.
     pub clock: Arc<Clock>,
     /// Readiness checks in addition to those of the views and of the upstream.
@@ -90,6 +93,7 @@ impl Running {
             actions,
             source,
             rbac,
+            reader,
             clock,
             checks,
             server,
@@ -149,6 +153,8 @@ impl Running {
             let stop = background.stop();
             background.spawn("rbac", Arc::clone(&callers).run(upstream, stop));
         }
+        let existing =
+            reader.map(|client| Existing::new(client, Arc::clone(&authorizer), Str::clone(&cluster)));
         let actions = actions.zip(observed).map(|(parts, observed)| {
             let rows = caches.iter().find(|cache| cache.resource.plural == "fluxresources");
             let seen = Seen {
@@ -163,6 +169,7 @@ impl Running {
         let endpoints = Endpoints::new(caches.clone(), metrics)
             .with_flux_series(flux_series)
             .with_trees(trees)
+            .with_existing(existing)
             .with_clusters(registry.map(ClusterAccess::new))
             .with_callers(callers)
             .with_actions(actions);

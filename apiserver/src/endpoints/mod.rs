@@ -24,7 +24,8 @@ use crate::{
     actions::Actions,
     callers::{self, Callers},
     clusters::access::{ClusterAccess, Clusters, Visible, WatchRights},
-    discovery, fit,
+    discovery,
+    fit::{self, Existing},
     metrics::ViewMetrics,
     openapi,
     options::{GetOptions, ListOptions},
@@ -58,6 +59,7 @@ pub struct Endpoints {
     metrics: Arc<ViewMetrics>,
     flux_series: Option<Arc<FluxSeries>>,
     trees: Option<TreeClient>,
+    existing: Option<Existing>,
     actions: Option<Arc<Actions>>,
     clusters: Option<ClusterAccess>,
     sockets: WebSockets,
@@ -92,6 +94,7 @@ impl Endpoints {
             metrics,
             flux_series: None,
             trees: None,
+            existing: None,
             actions: None,
             clusters: None,
             sockets: WebSockets::new(),
@@ -108,6 +111,12 @@ impl Endpoints {
     #[must_use]
     pub(crate) fn with_trees(self, trees: TreeClient) -> Self {
         Self { trees: Some(trees), ..self }
+    }
+
+    /// Judges what would fit beside the objects of this cluster.
+    #[must_use]
+    pub(crate) fn with_existing(self, existing: Option<Existing>) -> Self {
+        Self { existing, ..self }
     }
 
     /// Shows each user his own rows of `mynamespaces`. Until then that resource is not served.
@@ -220,13 +229,14 @@ impl Endpoints {
         request: Authorized,
         visible: Option<&Visible>,
     ) -> Result<Response<Body>, ApiError> {
-        let Authorized { parts, body, .. } = request;
+        let Authorized { parts, body, user, .. } = request;
         if parts.method != Method::POST {
             return Err(ApiError::only_post(&parts.method));
         }
         let ResourceEndpoint { cache, .. } = self.synced_resource(of, &Method::GET)?;
         ensure_shown(cache, &row_key(of), visible)?;
-        fit::answer(cache, &row_key(of), (query(&parts), &parts.headers), body).await
+        let beside = (&user, self.existing.as_ref());
+        fit::answer(cache, &row_key(of), (query(&parts), &parts.headers), body, beside).await
     }
 
     /// Answers a get or list.

@@ -3,12 +3,14 @@
 //! **Invariant:** nothing is written and nothing is reserved; what is answered may be outdated when it arrives. The
 //! usage of objects is computed by the code of admission.
 
+mod existing;
 mod objects;
 mod verdict;
 
-use std::iter::once;
+use std::{collections::HashMap, iter::once};
 
 use gatehouse_apiservice::{
+    UserInfo,
     action::{FITS, QUOTA_FIT},
     view::{API_VERSION, GROUP},
 };
@@ -21,6 +23,7 @@ use gatehouse_serving::{
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+pub(crate) use self::existing::Existing;
 use self::objects::Objects;
 use crate::{
     endpoints::compress,
@@ -43,6 +46,7 @@ pub(crate) async fn answer(
     key: &RowKey,
     (query, headers): (&str, &HeaderMap),
     body: RequestBody,
+    (user, existing): (&UserInfo, Option<&Existing>),
 ) -> Result<Response<Body>, ApiError> {
     let (_, form) = negotiate::resource(headers, Shape::Object)?;
     let form = form.prettified(GetOptions::parse(query)?.pretty);
@@ -52,17 +56,25 @@ pub(crate) async fn answer(
         return Err(ApiError::unsupported_media_type(sent, JSON));
     }
     let bytes = crate::request_body::read(body, LONGEST_BODY).await?;
-    let status = {
+    let (quota, existing) = {
         let snapshot = cache.snapshot();
         let subject = Subject { group: GROUP, resource: cache.resource.plural, name: &key.name };
         let row = snapshot.rows.get(key).ok_or_else(|| ApiError::not_found(subject))?;
         let mut text = object_head(cache.resource.kind).into_bytes();
         row.write_object(&mut text);
-        verdict::quota(&text)?
+        // The objects of another cluster are not read.
+        let is_read = |existing: &&Existing| row.cluster().is_none_or(|cluster| *cluster == existing.cluster);
+        (verdict::quota(&text)?, existing.filter(is_read))
     };
     let objects: Value = serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
-    let fit = verdict::judge(&status, &Objects::read(&key.namespace, objects)?)?;
+    let objects = Objects::read(&key.namespace, objects)?;
+    let asked = verdict::Question::new(&quota, &objects)?;
+    let existing = match existing {
+        Some(existing) => existing.find(user, asked.charged()).await,
+        None => HashMap::new(),
+    };
+    let fit = asked.judge(&existing)?;
     let mut metadata = json!({"name": &*key.name});
     if !key.namespace.is_empty() {
         metadata["namespace"] = (*key.namespace).into();

@@ -13,6 +13,8 @@ const MOST_OBJECTS: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) resource: GroupResource,
+    /// The version that it is written in.
+    pub(super) version: String,
     /// Its own, or that of the row.
     pub(super) namespace: String,
     /// Empty if it has none, as with `generateName`.
@@ -49,7 +51,7 @@ impl Objects {
         let mut objects = Self::default();
         for (index, mut value) in values.into_iter().enumerate() {
             let at = |why: String| wrong(index, &why);
-            let resource = resource(&value).map_err(|why| at(why.to_owned()))?;
+            let (resource, version) = resource(&value).map_err(|why| at(why.to_owned()))?;
             let namespace = namespace_of(&value, namespace).map_err(at)?;
             // A template is looked for in the namespace of the object that names it.
             if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -60,7 +62,7 @@ impl Objects {
             if let Some(kind) = kind {
                 objects.named.insert((kind, namespace.clone(), name.clone()), index);
             }
-            objects.all.push(Asked { resource, namespace, name, value });
+            objects.all.push(Asked { resource, version, namespace, name, value });
         }
         Ok(objects)
     }
@@ -92,13 +94,13 @@ pub(super) fn wrong(index: usize, why: &str) -> ApiError {
     ApiError::unprocessable(format!("items[{index}].{why}"))
 }
 
-/// The resource of an object, by the usual rule for plurals.
-fn resource(object: &Value) -> Result<GroupResource, &'static str> {
+/// The resource of an object, by the usual rule for plurals, and its version.
+fn resource(object: &Value) -> Result<(GroupResource, String), &'static str> {
     let text = |field: &str| object.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
     let api_version = text("apiVersion").ok_or("apiVersion: Required value")?;
     let kind = text("kind").ok_or("kind: Required value")?;
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    Ok(GroupResource::of_kind(group, kind))
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    Ok((GroupResource::of_kind(group, kind), version.to_owned()))
 }
 
 fn namespace_of(object: &Value, of_row: &str) -> Result<String, String> {

@@ -1,15 +1,19 @@
 //! The verdict on objects: what they would use of each limit of a quota, and whether that is left.
 //!
-//! Each object counts as one that is created, beside those that exist. As at admission, an autoscaler is judged by how
+//! An object that exists already is an update: as at admission it is charged with what it uses beyond that. All others
+//! count as created, beside those that exist. As at admission, an autoscaler is judged by how
 //! far it may scale its fleet, and charged nothing; here beside all the other objects, in whichever order they come.
+
+use std::collections::{HashMap, HashSet};
 
 use gatehouse_apiservice::{
     quantity::Quantity,
     view::{FitLimit, QuotaFitStatus},
 };
-use gatehouse_quota::{Amounts, Ceiling, Dimension, GroupResource, UsageError, usage};
+use gatehouse_quota::{Amounts, Ceiling, Dimension, GroupResource, Usage, UsageError, usage};
 use gatehouse_serving::ApiError;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::objects::{Asked, Objects, wrong};
 
@@ -41,32 +45,104 @@ pub(super) fn quota(row: &[u8]) -> Result<Quota, ApiError> {
     Ok(row.status)
 }
 
-/// Judges objects.
-pub(super) fn judge(quota: &Quota, objects: &Objects) -> Result<QuotaFitStatus, ApiError> {
-    let limited: Vec<Option<Dimension>> = quota.limits.iter().map(|limit| limit.name.parse().ok()).collect();
-    let (mut requested, mut growth, mut must_specify) = (Amounts::default(), Amounts::default(), Vec::new());
-    for (index, asked) in objects.all.iter().enumerate() {
-        let at = |error: &UsageError| wrong(index, &error.to_string());
-        let usage = usage(&asked.resource, &asked.value, objects).map_err(|error| at(&error))?;
-        let sum = requested.checked_add(&usage.amounts);
-        requested = sum.ok_or_else(|| wrong(index, "spec: out of range"))?;
-        let unstated = usage.unstated.iter().filter(|(one, _)| limited.contains(&Some((*one).clone())));
-        for (dimension, who) in unstated {
-            must_specify.push(format!("{}: {dimension} for: {}", named(asked), who.join(",")));
-        }
-        let Some(ceiling) = usage.ceiling.filter(|ceiling| is_judged(ceiling, &limited)) else { continue };
-        match objects.fleet(&asked.namespace, &ceiling.fleet) {
-            Some(fleet) => growth = growth.max(&grows(&ceiling, fleet, objects).map_err(|error| at(&error))?),
-            None => must_specify.push(format!("{}: its Fleet {:?} in the list", named(asked), ceiling.fleet)),
-        }
+/// Objects, and what each would use.
+pub(super) struct Question<'a> {
+    quota: &'a Quota,
+    objects: &'a Objects,
+    limited: Vec<Option<Dimension>>,
+    usages: Vec<Usage>,
+}
+
+/// The resource, namespace and name of an object.
+type Key<'a> = (&'a GroupResource, &'a str, &'a str);
+
+impl<'a> Question<'a> {
+    /// Errors: an object makes no sense.
+    pub(super) fn new(quota: &'a Quota, objects: &'a Objects) -> Result<Self, ApiError> {
+        let limited = quota.limits.iter().map(|limit| limit.name.parse().ok()).collect();
+        let usages = objects.all.iter().enumerate().map(|(index, asked)| {
+            usage(&asked.resource, &asked.value, objects).map_err(|error| wrong(index, &error.to_string()))
+        });
+        let usages = usages.collect::<Result<_, _>>()?;
+        Ok(Self { quota, objects, limited, usages })
     }
-    let limits = quota.limits.iter().zip(&limited);
-    let limits: Vec<_> =
-        limits.map(|(limit, dimension)| limit.fit(dimension.as_ref(), &requested, &growth)).collect();
-    let fits = must_specify.is_empty() && limits.iter().all(|limit| limit.fits == Some(true));
-    must_specify.truncate(MOST_NAMED);
-    let (enforcement, objects) = (quota.enforcement.clone(), objects.all.len());
-    Ok(QuotaFitStatus { fits, enforcement, objects, limits, must_specify })
+
+    /// The objects whose existing usage matters, each once, with their numbers.
+    pub(super) fn charged(&self) -> impl Iterator<Item = (usize, &'a Asked)> {
+        let mut known = HashSet::new();
+        let all = self.objects.all.iter().zip(&self.usages).enumerate();
+        all.filter(move |(_, (asked, usage))| {
+            self.concerns(usage) && !asked.name.is_empty() && known.insert(key(asked))
+        })
+        .map(|(index, (asked, _))| (index, asked))
+    }
+
+    fn concerns(&self, usage: &Usage) -> bool {
+        let uses = |dimension: &Dimension| {
+            !usage.amounts.get(dimension).is_zero() || usage.unstated.contains_key(dimension)
+        };
+        usage.ceiling.is_some() || self.limited.iter().flatten().any(uses)
+    }
+
+    /// Judges the objects, given those that exist already by their numbers.
+    pub(super) fn judge(&self, existing: &HashMap<usize, Value>) -> Result<QuotaFitStatus, ApiError> {
+        let Self { quota, objects, limited, usages } = self;
+        let mut before: HashMap<Key<'_>, Usage> = existing
+            .iter()
+            .map(|(index, value)| {
+                let asked = &objects.all[*index];
+                // As at admission, one that makes no sense was only counted.
+                let counted = |_| Usage::counted(&asked.resource);
+                (key(asked), usage(&asked.resource, value, *objects).unwrap_or_else(counted))
+            })
+            .collect();
+        let (mut requested, mut growth, mut must_specify) =
+            (Amounts::default(), Amounts::default(), Vec::new());
+        for (index, (asked, usage)) in objects.all.iter().zip(usages).enumerate() {
+            let at = |error: &UsageError| wrong(index, &error.to_string());
+            // What is in the list twice is created, and then updated.
+            let before = if asked.name.is_empty() { None } else { before.insert(key(asked), usage.clone()) };
+            let sum = requested.checked_add(&grown(usage, before.as_ref()));
+            requested = sum.ok_or_else(|| wrong(index, "spec: out of range"))?;
+            let unstated = usage.newly_unstated(before.as_ref()).into_iter();
+            for (dimension, who) in unstated.filter(|(one, _)| limited.contains(&Some(one.clone()))) {
+                must_specify.push(format!("{}: {dimension} for: {}", named(asked), who.join(",")));
+            }
+            let Some(ceiling) = &usage.ceiling else { continue };
+            let is_as_before = before.is_some_and(|before| before.ceiling.as_ref() == Some(ceiling));
+            if is_as_before || !is_judged(ceiling, limited) {
+                continue;
+            }
+            match objects.fleet(&asked.namespace, &ceiling.fleet) {
+                Some(fleet) => {
+                    growth = growth.max(&grows(ceiling, fleet, objects).map_err(|error| at(&error))?);
+                }
+                None => {
+                    must_specify.push(format!("{}: its Fleet {:?} in the list", named(asked), ceiling.fleet));
+                }
+            }
+        }
+        let limits = quota.limits.iter().zip(limited);
+        let limits: Vec<_> =
+            limits.map(|(limit, dimension)| limit.fit(dimension.as_ref(), &requested, &growth)).collect();
+        let fits = must_specify.is_empty() && limits.iter().all(|limit| limit.fits == Some(true));
+        must_specify.truncate(MOST_NAMED);
+        let (enforcement, objects) = (quota.enforcement.clone(), objects.all.len());
+        Ok(QuotaFitStatus { fits, enforcement, objects, existing: existing.len(), limits, must_specify })
+    }
+}
+
+fn key(asked: &Asked) -> Key<'_> {
+    (&asked.resource, &asked.namespace, &asked.name)
+}
+
+/// What an object uses beyond what it used. Nothing is given back for what becomes less: at admission, that counts once
+/// it is observed.
+fn grown(usage: &Usage, before: Option<&Usage>) -> Amounts {
+    match before {
+        Some(before) => usage.amounts.saturating_sub(&before.amounts).max(&Amounts::default()),
+        None => usage.amounts.clone(),
+    }
 }
 
 fn named(asked: &Asked) -> String {
@@ -79,7 +155,7 @@ fn is_judged(ceiling: &Ceiling, limited: &[Option<Dimension>]) -> bool {
 }
 
 /// What a fleet uses at an autoscaler's ceiling, beyond what it uses as it is.
-fn grows(ceiling: &Ceiling, fleet: &serde_json::Value, objects: &Objects) -> Result<Amounts, UsageError> {
+fn grows(ceiling: &Ceiling, fleet: &Value, objects: &Objects) -> Result<Amounts, UsageError> {
     let Some(most) = ceiling.amounts(Some(fleet))? else { return Ok(Amounts::default()) };
     let now = usage(&GroupResource::new("agones.dev", "fleets"), fleet, objects)?.beside_count();
     Ok(most.saturating_sub(&now).max(&Amounts::default()))
@@ -123,7 +199,7 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -146,7 +222,14 @@ mod tests {
     }
 
     fn judged(namespace: &str, objects: Value) -> Result<Value, String> {
-        let judged = Objects::read(namespace, objects).and_then(|objects| judge(&arena(), &objects));
+        judged_beside(namespace, objects, &[])
+    }
+
+    /// The same where these exist, by their numbers in the list.
+    fn judged_beside(namespace: &str, objects: Value, existing: &[(usize, Value)]) -> Result<Value, String> {
+        let existing = existing.iter().cloned().collect();
+        let judged = Objects::read(namespace, objects)
+            .and_then(|objects| Question::new(&arena(), &objects)?.judge(&existing));
         let fit = judged.map_err(|error| error.status()["message"].to_string())?;
         Ok(serde_json::to_value(fit).unwrap())
     }
@@ -161,14 +244,69 @@ mod tests {
             (&fit["fits"], &fit["objects"], &fit["enforcement"]),
             (&json!(true), &json!(1), &json!("Deny"))
         );
-        let list =
-            json!({"apiVersion": "v1", "kind": "List", "items": [fleet(5, &stated), fleet(1, &stated)]});
-        let fit = judged("eu", list).unwrap();
+        let mut other = fleet(1, &stated);
+        other["metadata"]["name"] = json!("other");
+        let fit = judged("eu", list(&[fleet(5, &stated), other])).unwrap();
         assert_eq!((&fit["fits"], &fit["limits"][0]["fits"]), (&json!(false), &json!(false)));
         assert_eq!(fit["limits"][1]["requested"], "3Gi");
         assert_eq!(fit["limits"][3]["fits"], true, "over the limit, and asked for nothing");
         let nothing = judged("eu", json!({"kind": "List", "items": []})).unwrap();
         assert_eq!((&nothing["fits"], &nothing["objects"]), (&json!(true), &json!(0)));
+    }
+
+    #[test]
+    fn what_exists_is_charged_with_the_difference() {
+        let stated = json!({"memory": "512Mi"});
+        let amounts = |fit: &Value, limit: usize| fit["limits"][limit]["requested"].clone();
+        let fit = judged_beside("eu", fleet(8, &stated), &[(0, fleet(4, &stated))]).unwrap();
+        assert_eq!((&fit["fits"], &fit["existing"]), (&json!(true), &json!(1)));
+        assert_eq!((amounts(&fit, 0), amounts(&fit, 1)), (json!("4"), json!("2Gi")));
+        let larger = json!({"memory": "1Gi"});
+        let fit = judged_beside("eu", fleet(4, &larger), &[(0, fleet(4, &stated))]).unwrap();
+        assert_eq!((amounts(&fit, 0), amounts(&fit, 1)), (json!("0"), json!("2Gi")));
+        let mut other = fleet(4, &stated);
+        other["metadata"]["name"] = json!("other");
+        let both = list(&[fleet(1, &stated), other]);
+        let fit = judged_beside("eu", both, &[(0, fleet(4, &stated))]).unwrap();
+        assert_eq!((amounts(&fit, 0), &fit["fits"]), (json!("4"), &json!(true)), "nothing is given back");
+        let broken = fleet(-1, &stated);
+        let fit = judged_beside("eu", fleet(3, &stated), &[(0, broken)]).unwrap();
+        assert_eq!(amounts(&fit, 0), "3", "it was only counted");
+    }
+
+    #[test]
+    fn an_object_that_is_named_twice_is_updated() {
+        let stated = json!({"memory": "512Mi"});
+        let fit = judged("eu", list(&[fleet(3, &stated), fleet(5, &stated)])).unwrap();
+        assert_eq!((&fit["limits"][0]["requested"], &fit["existing"]), (&json!("5"), &json!(0)));
+        let mut generated = fleet(3, &stated);
+        generated["metadata"] = json!({"generateName": "lobby-"});
+        let fit = judged("eu", list(&[generated.clone(), generated])).unwrap();
+        assert_eq!(fit["limits"][0]["requested"], "6", "each is another");
+    }
+
+    #[test]
+    fn what_exists_may_go_on_without_stating_a_request_and_with_its_autoscaler() {
+        let unstated = fleet(2, &json!({}));
+        let fit = judged_beside("eu", unstated.clone(), &[(0, unstated.clone())]).unwrap();
+        assert_eq!((fit.get("mustSpecify"), &fit["fits"]), (None, &json!(true)));
+        let fit = judged_beside("eu", fleet(3, &json!({})), &[(0, unstated)]).unwrap();
+        assert_eq!(fit["fits"], false, "it grows");
+        let scaler = autoscaler("other", &json!({"maxReplicas": 5}));
+        let fit = judged_beside("eu", scaler.clone(), &[(0, scaler)]).unwrap();
+        assert_eq!(fit["fits"], true, "as far as before");
+    }
+
+    #[test]
+    fn only_what_is_limited_is_looked_for() {
+        let (quota, secret) =
+            (arena(), json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}));
+        let mut nameless = fleet(1, &json!({}));
+        nameless["metadata"] = json!({});
+        let items = [secret, fleet(1, &json!({})), nameless, fleet(2, &json!({}))];
+        let objects = Objects::read("eu", list(&items)).unwrap();
+        let question = Question::new(&quota, &objects).unwrap();
+        assert_eq!(question.charged().map(|(index, _)| index).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub struct QuotaFitStatus {
     pub enforcement: String,
     /// Number of objects that were asked about.
     pub objects: usize,
+    /// How many of them exist already, as far as the user and Gatehouse may read them. These are charged with what they
+    /// would use beyond what they use; all others count as new.
+    pub existing: usize,
     /// Every limit, in the order of the quota's row.
     pub limits: Vec<FitLimit>,
     /// What the objects, or the list of them, must specify and do not; the first ten.
@@ -34,7 +37,7 @@ pub struct FitLimit {
     /// Admitted and not counted in `used` yet, a quantity; absent if there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserved: Option<String>,
-    /// What the objects would use, a quantity.
+    /// What the objects would use beyond what exists, a quantity.
     pub requested: String,
     /// The same once the autoscaler that adds most has scaled its fleet as far as it may, a quantity; absent if no
     /// autoscaler adds anything. As at admission, each autoscaler is judged by itself.

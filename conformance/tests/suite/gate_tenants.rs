@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
+use gatehouse_conformance::kubectl::Kubectl;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::gate::{Gate, KNOWN, LABEL, POLICY, fleet, quota, with_file};
 use crate::gate_quotas::kubectl_apply;
 use crate::site::API;
-use crate::world::World;
+use crate::world::{World, settles};
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.guarded("gate_tenants::a_tenant_reads_his_quota_and_no_other_namespace", applied),
         world.guarded("gate_tenants::what_would_fit_is_told_and_reserves_nothing", fit),
+        world.guarded("gate_tenants::what_exists_is_charged_with_the_difference", fit_of_change),
         world.guarded("gate_tenants::a_namespace_that_changes_its_tenant_changes_its_quota", relabelled),
     ]
 }
@@ -110,26 +112,11 @@ async fn fit(gate: Arc<Gate>) -> anyhow::Result<()> {
     let amounts = json!({"gameservers": "3", "requests.cpu": "1500m"});
     gate.becomes(&row(namespace, namespace), KNOWN, |row| counted(row, &amounts)).await?;
 
-    let kind = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user});
-    let metadata = json!({"name": user, "namespace": namespace});
-    gate.put(&json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
-        "rules": [{
-            "apiGroups": ["view.gatehouse.dev"], "resources": ["appliedtenantquotas/fit"], "verbs": ["create"],
-        }],
-    }))
-    .await?;
-    gate.put(&json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
-        "roleRef": kind("Role"), "subjects": [kind("User")],
-    }))
-    .await?;
+    let rule = ("view.gatehouse.dev", "appliedtenantquotas/fit", "create");
+    allow(&gate, namespace, user, &[rule]).await?;
     let kubectl = gate.site.kubectl_as(user)?;
     let path = format!("{}/fit", row(namespace, namespace));
-    let ask = async |objects: &[Value]| {
-        let raw = ["create", "--raw", path.as_str()];
-        anyhow::Ok(serde_json::from_str::<Value>(&with_file(&kubectl, &raw, objects, &[]).await?.ok()?)?)
-    };
+    let ask = async |objects: &[Value]| fits(&kubectl, &path, objects).await;
     for _ in 0..3 {
         let fits = ask(&[fleet(namespace, "a", 2), fleet(namespace, "b", 3)]).await?;
         ensure!(
@@ -159,6 +146,80 @@ async fn fit(gate: Arc<Gate>) -> anyhow::Result<()> {
     let get = gate.caller.get(&of_tenant).await?;
     get.refused(405, "MethodNotAllowed")?;
     kubectl_apply(&gate, &fleet(namespace, "a", 5)).await?.ok()?;
+    Ok(())
+}
+
+/// Grants a user these rights in a namespace: group, resource and verb of each.
+async fn allow(gate: &Gate, namespace: &str, user: &str, rules: &[(&str, &str, &str)]) -> anyhow::Result<()> {
+    let rules: Vec<_> = rules
+        .iter()
+        .map(
+            |(group, resource, verb)| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]}),
+        )
+        .collect();
+    let kind = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user});
+    let metadata = json!({"name": user, "namespace": namespace});
+    gate.put(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules,
+    }))
+    .await?;
+    gate.put(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": kind("Role"), "subjects": [kind("User")],
+    }))
+    .await
+}
+
+/// Whether objects fit, by kubectl.
+async fn fits(kubectl: &Kubectl, path: &str, objects: &[Value]) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&with_file(kubectl, &["create", "--raw", path], objects, &[]).await?.ok()?)?)
+}
+
+async fn fit_of_change(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let (namespace, user) = ("gate-fit-change", "gate-fit-change-user");
+    gate.namespace(namespace).await?;
+    gate.quota(namespace, json!({"gameservers": "8"}), &fleet(namespace, "big", 9)).await?;
+    let counted = async |servers: &str| {
+        let amounts = json!({"gameservers": servers});
+        gate.becomes(&row(namespace, namespace), KNOWN, |row| counted(row, &amounts)).await
+    };
+    kubectl_apply(&gate, &fleet(namespace, "some", 5)).await?.ok()?;
+    counted("5").await?;
+    let ask_right = ("view.gatehouse.dev", "appliedtenantquotas/fit", "create");
+    allow(&gate, namespace, user, &[ask_right]).await?;
+    let kubectl = gate.site.kubectl_as(user)?;
+    let path = format!("{}/fit", row(namespace, namespace));
+    let ask = async |servers: i64| fits(&kubectl, &path, &[fleet(namespace, "some", servers)]).await;
+    let judged = |answer: &Value| {
+        let status = &answer["status"];
+        (
+            status["fits"] == true,
+            status["existing"].as_i64(),
+            limits(answer, "requested")["gameservers"].clone(),
+        )
+    };
+    let blind = ask(8).await?;
+    ensure!(judged(&blind) == (false, Some(0), json!("8")), "he may not know that it exists: {blind:#}");
+    allow(&gate, namespace, user, &[ask_right, ("agones.dev", "fleets", "get")]).await?;
+    settles(
+        "the fleet that exists is known",
+        KNOWN,
+        async || ask(8).await,
+        |answer| judged(answer) == (true, Some(1), json!("3")),
+    )
+    .await?;
+    kubectl_apply(&gate, &fleet(namespace, "some", 8)).await?.ok()?;
+    counted("8").await?;
+    for (servers, expected) in [
+        (8, (true, Some(1), json!("0"))),
+        (4, (true, Some(1), json!("0"))),
+        (9, (false, Some(1), json!("1"))),
+    ] {
+        let answer = ask(servers).await?;
+        ensure!(judged(&answer) == expected, "{servers}: {answer:#}");
+    }
+    let printed = kubectl_apply(&gate, &fleet(namespace, "some", 9)).await?.failed()?;
+    ensure!(printed.contains("exceeded quota"), "as admission has it: {printed}");
     Ok(())
 }
 

@@ -345,8 +345,7 @@ fn ask(
     Ok(UsageChange { name, charge: Some(charge), ceiling, unstated, replacement, shrunk })
 }
 
-/// The missing requests of an object that are reported: all of them at its creation; on an update, those that it stated
-/// before, or all if it grows to more servers. Other objects without requests can still be updated and shrink.
+/// The missing requests of an object that are reported; none of what Agones creates for an owner, which was asked.
 fn unstated(
     request: &QuotaRequest<'_>,
     new: &Usage,
@@ -355,12 +354,7 @@ fn unstated(
     if request.requester == Requester::Agones && new.owner.is_some() {
         return BTreeMap::new();
     }
-    let servers = |usage: &Usage| usage.amounts.get(&Dimension::GameServers);
-    let is_new = |dimension: &Dimension| {
-        before.is_none_or(|before| !before.unstated.contains_key(dimension) || servers(new) > servers(before))
-    };
-    let unstated = new.unstated.iter().filter(|(dimension, _)| is_new(dimension));
-    unstated.map(|(dimension, who)| (dimension.clone(), who.clone())).collect()
+    new.newly_unstated(before)
 }
 
 /// The amounts that an update lowers in a GameServer of Agones. Fleets and sets create new servers instead.

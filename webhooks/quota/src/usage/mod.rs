@@ -118,6 +118,20 @@ impl Usage {
         Self { amounts: [count].into_iter().collect(), ..Self::default() }
     }
 
+    /// The missing requests that are reported of an object that used `before`: all of them at its creation; on an update,
+    /// those that it stated before, or all if it grows to more servers. Other objects without requests can still be
+    /// updated and shrink.
+    pub fn newly_unstated(&self, before: Option<&Self>) -> BTreeMap<Dimension, Vec<String>> {
+        let servers = |usage: &Self| usage.amounts.get(&Dimension::GameServers);
+        let is_new = |dimension: &Dimension| {
+            before.is_none_or(|before| {
+                !before.unstated.contains_key(dimension) || servers(self) > servers(before)
+            })
+        };
+        let unstated = self.unstated.iter().filter(|(dimension, _)| is_new(dimension));
+        unstated.map(|(dimension, who)| (dimension.clone(), who.clone())).collect()
+    }
+
     /// Its usage without the object count.
     pub fn beside_count(&self) -> Amounts {
         crate::families::beside_count(&self.amounts)
