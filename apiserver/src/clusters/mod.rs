@@ -11,6 +11,7 @@
 
 pub(crate) mod access;
 mod connection;
+mod identities;
 mod kubeconfig;
 mod observer;
 mod origins;

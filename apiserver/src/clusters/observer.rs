@@ -5,11 +5,7 @@
 //!
 //! **Invariant:** it never gives up. What fails is tried again, at the latest after two minutes.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use gatehouse_apiservice::client::{explain, jittered};
 use gatehouse_inventory::{
@@ -27,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    registrations,
+    identities::{Age, Held, Identities},
     starts::{Starts, Turn},
 };
 
@@ -39,36 +35,6 @@ const ANSWER: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// Which cluster is which: no cluster is observed under two names.
-#[derive(Debug, Default)]
-pub(super) struct Identities(Mutex<HashMap<String, Option<Str>>>);
-
-impl Identities {
-    /// Records the identity of the local cluster.
-    pub(super) fn is_local(&self, uid: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, None);
-    }
-
-    /// Takes an identity for the cluster `name`, unless it is another's.
-    fn claim(&self, uid: String, name: &Str) -> Result<(), Refusal> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&uid) {
-            Some(None) => Err(registrations::the_hub("server")),
-            Some(Some(other)) if other != name => Err(registrations::same_as(other, "server")),
-            _ => {
-                known.retain(|_, holder| holder.as_ref() != Some(name));
-                known.insert(uid, Some(name.clone()));
-                Ok(())
-            }
-        }
-    }
-
-    fn release(&self, name: &Str) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, holder| holder.as_ref() != Some(name));
-    }
-}
-
 /// How a cluster is reached, as its registration says now.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -76,6 +42,8 @@ pub(super) struct Target {
     /// Increases with each other client. A new token is no other client.
     pub(super) generation: u64,
     pub(super) registration: Registration,
+    /// Of the object that registers it.
+    pub(super) age: Age,
     pub(super) ignored: Vec<Str>,
 }
 
@@ -92,6 +60,7 @@ pub(super) struct Observer {
 struct Watches {
     /// The identity of the cluster, if it tells.
     uid: Option<String>,
+    held: Option<Held>,
     clients: watch::Sender<Option<kube::Client>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -114,11 +83,12 @@ impl Observer {
         let mut turn = self.starts.turn().await;
         loop {
             let target = self.target.borrow_and_update().clone();
-            let Some(uid) = self.identify(&target, &mut turn).await else { continue };
+            let Some((uid, held)) = self.identify(&target, &mut turn, watches).await else { continue };
             match watches {
                 // By another way to the same cluster: they go on from the versions that they have reached.
                 Some(known) if uid.is_some() && known.uid == uid => {
-                    known.clients.send_replace(Some(target.client));
+                    known.held = held;
+                    known.clients.send_replace(Some(target.client.clone()));
                 }
                 _ => {
                     if let Some(before) = watches.take() {
@@ -128,15 +98,21 @@ impl Observer {
                             self.forget(&target).await;
                         }
                     }
-                    *watches = Some(Watches::start(uid, target.client, &self.settings, &self.sink));
+                    if let Some(held) = &held {
+                        held.is_free().await;
+                    }
+                    let client = target.client.clone();
+                    *watches = Some(Watches::start((uid, held), client, &self.settings, &self.sink));
                 }
             }
             let Some(known) = watches else { return };
             let listed = sleep(Starts::LISTING);
             tokio::pin!(listed);
-            loop {
+            let lost = known.held.as_ref().map(Held::loss);
+            let is_lost = loop {
                 tokio::select! {
                     () = &mut listed, if turn.is_some() => turn = None,
+                    () = lost_by(lost.as_ref()) => break true,
                     _ = &mut known.task => return,
                     changed = self.target.changed() => {
                         if changed.is_err() {
@@ -144,11 +120,22 @@ impl Observer {
                         }
                         if self.target.borrow().generation != target.generation {
                             known.clients.send_replace(None);
-                            break;
+                            break false;
                         }
                     }
                 }
+            };
+            if is_lost {
+                self.lose(&target, watches).await;
             }
+        }
+    }
+
+    /// What was observed belongs to another registration, which is older.
+    async fn lose(&self, target: &Target, watches: &mut Option<Watches>) {
+        if let Some(watches) = watches.take() {
+            watches.end().await;
+            self.forget(target).await;
         }
     }
 
@@ -159,21 +146,30 @@ impl Observer {
         self.sink.send(Event::Ignored(target.ignored.clone())).await;
     }
 
-    /// The identity of the cluster, if it tells, once it is known that it is observed under no other name. `None` if
+    /// The identity of the cluster, if it tells, once it is known that it belongs to no older registration. `None` if
     /// the target has changed meanwhile.
-    async fn identify(&mut self, target: &Target, turn: &mut Turn) -> Option<Option<String>> {
+    async fn identify(
+        &mut self,
+        target: &Target,
+        turn: &mut Turn,
+        watches: &mut Option<Watches>,
+    ) -> Option<(Option<String>, Option<Held>)> {
         let mut wait = FIRST_WAIT;
         let mut was_refused = false;
-        let uid = loop {
+        let found = loop {
             let event = match self.attempt(target, turn).await {
-                Ok(Ok(Some(uid))) => match self.identities.claim(uid.clone(), &target.registration.name) {
-                    Ok(()) => break Some(uid),
-                    Err(refusal) => {
-                        was_refused = true;
-                        registered(target, Some(refusal))
+                Ok(Ok(Some(uid))) => {
+                    let name = &target.registration.name;
+                    match self.identities.claim(uid.clone(), name, target.age.clone()) {
+                        Ok(held) => break (Some(uid), Some(held)),
+                        Err(refusal) => {
+                            was_refused = true;
+                            self.lose(target, watches).await;
+                            registered(target, Some(refusal))
+                        }
                     }
-                },
-                Ok(Ok(None)) => break None,
+                }
+                Ok(Ok(None)) => break (None, None),
                 Ok(Err(error)) => Event::Liveness(unanswered(&error)),
                 Err(_) => {
                     let message = format!("timed out after {} s", ANSWER.as_secs());
@@ -182,19 +178,23 @@ impl Observer {
             };
             *turn = None;
             self.sink.send(event).await;
-            match timeout(jittered(wait, wait), self.target.changed()).await {
-                // A new credential is tried at once.
-                Ok(Ok(())) => return None,
-                // The registrar ends, and this with it.
-                Ok(Err(_)) => std::future::pending().await,
-                Err(_) => {}
+            let lost = watches.as_ref().and_then(|watches| watches.held.as_ref()).map(Held::loss);
+            tokio::select! {
+                changed = timeout(jittered(wait, wait), self.target.changed()) => match changed {
+                    // A new credential is tried at once.
+                    Ok(Ok(())) => return None,
+                    // The registrar ends, and this with it.
+                    Ok(Err(_)) => std::future::pending().await,
+                    Err(_) => {}
+                },
+                () = lost_by(lost.as_ref()) => self.lose(target, watches).await,
             }
             wait = (2 * wait).min(LONGEST_WAIT);
         };
         if was_refused {
             self.sink.send(registered(target, None)).await;
         }
-        Some(uid)
+        Some(found)
     }
 
     async fn attempt(
@@ -215,12 +215,17 @@ impl Observer {
 }
 
 impl Watches {
-    fn start(uid: Option<String>, client: kube::Client, settings: &WatchSettings, sink: &Sink) -> Self {
+    fn start(
+        (uid, held): (Option<String>, Option<Held>),
+        client: kube::Client,
+        settings: &WatchSettings,
+        sink: &Sink,
+    ) -> Self {
         let (clients, receiver) = watch::channel(Some(client));
         let stop = CancellationToken::new();
         let watch = Watch::with_clients(receiver, settings.clone());
         let task = tokio::spawn(watch.run(sink.clone(), stop.clone()));
-        Self { uid, clients, stop, task }
+        Self { uid, held, clients, stop, task }
     }
 
     async fn end(self) {
@@ -231,6 +236,14 @@ impl Watches {
         {
             tracing::error!(%error, "the watches of a cluster failed");
         }
+    }
+}
+
+/// Returns when the cluster belongs to another registration. Cancel safe.
+async fn lost_by(loss: Option<&CancellationToken>) {
+    match loss {
+        Some(loss) => loss.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -255,27 +268,5 @@ pub async fn identity(client: &kube::Client) -> kube::Result<Option<String>> {
         Ok(found) => Ok(found.items.into_iter().next().and_then(|namespace| namespace.metadata.uid)),
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_identity_has_one_name_until_it_is_released() {
-        let identities = Identities::default();
-        identities.is_local("hub".into());
-        let refused = |uid: &str, name: &str| {
-            identities.claim(uid.to_owned(), &name.into()).err().map(|refusal| refusal.reason.to_string())
-        };
-        assert_eq!(refused("hub", "eu").as_deref(), Some("TheHub"));
-        assert_eq!(refused("a", "eu"), None);
-        assert_eq!(refused("a", "eu"), None, "a new credential for the same cluster");
-        assert_eq!(refused("a", "us").as_deref(), Some("SameCluster"));
-        identities.release(&"eu".into());
-        assert_eq!(refused("a", "us"), None);
-        identities.release(&"hub".into());
-        assert_eq!(refused("hub", "eu").as_deref(), Some("TheHub"), "for ever");
     }
 }

@@ -25,7 +25,8 @@ use url::Url;
 use super::{
     ClusterParts, Registry,
     connection::Connection,
-    observer::{self, Identities, Observer, Target},
+    identities::{Age, Identities},
+    observer::{self, Observer, Target},
     origins::{Followed, Origin},
     registrations::{self, Accepted},
     starts::Starts,
@@ -204,6 +205,7 @@ impl Registrar {
     async fn register(&mut self, name: Str, accepted: Accepted) {
         let Accepted { wanted, refused, ignored } = accepted;
         let (origin, digest) = (Str::clone(&wanted.origin), wanted.digest);
+        let age = (wanted.created, Str::clone(&origin));
         let credential = match refused {
             Some(refusal) => Err(refusal),
             None => wanted.credential.as_ref().map_err(Clone::clone),
@@ -255,9 +257,10 @@ impl Registrar {
         self.send(id, Event::Registered(Box::new(registration.clone()))).await;
         self.send(id, Event::Ignored(ignored.clone())).await;
         if let Some(observed) = &mut observed {
-            observed.change(connection, &registration, &ignored);
+            observed.change(connection, &registration, age, &ignored);
         } else {
-            observed = connection.map(|connection| self.observe(id, connection, &registration, &ignored));
+            observed =
+                connection.map(|connection| self.observe(id, connection, &registration, age, &ignored));
         }
         self.registry.connect(&name, observed.as_ref().map(|observed| observed.connection.client.clone()));
         self.clusters.insert(name, Registered { registration, digest, ignored, observed });
@@ -268,12 +271,14 @@ impl Registrar {
         id: ClusterId,
         connection: Connection,
         registration: &Registration,
+        age: Age,
         ignored: &[Str],
     ) -> Observed {
         let (target, receiver) = watch::channel(Target {
             client: connection.client.clone(),
             generation: 0,
             registration: registration.clone(),
+            age,
             ignored: ignored.to_vec(),
         });
         let observer = Observer {
@@ -324,8 +329,15 @@ impl Observed {
     }
 
     /// Tells of a changed registration, and of another connection if there is one.
-    fn change(&mut self, connection: Option<Connection>, registration: &Registration, ignored: &[Str]) {
+    fn change(
+        &mut self,
+        connection: Option<Connection>,
+        registration: &Registration,
+        age: Age,
+        ignored: &[Str],
+    ) {
         self.target.send_modify(|target| {
+            target.age = age;
             (target.registration, target.ignored) = (registration.clone(), ignored.to_vec());
             if let Some(connection) = &connection {
                 target.client = connection.client.clone();

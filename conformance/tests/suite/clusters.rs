@@ -14,7 +14,7 @@ use gatehouse_conformance::control_plane::ControlPlane;
 use gatehouse_conformance::gatehouse::{Gatehouse, Options};
 use gatehouse_conformance::load::Manifest;
 use gatehouse_conformance::pace::patience;
-use gatehouse_conformance::{crds, progress, spokes};
+use gatehouse_conformance::{crds, load, progress, spokes};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -260,6 +260,7 @@ async fn refused(hub: &Hub) -> anyhow::Result<()> {
     hub.has("runs", "Registered", ("False", "InvalidKubeconfig"), SOON).await?;
     hub.register("twice", &hub.kubeconfig()?).await?;
     hub.has("twice", "Registered", ("False", "SameCluster"), SOON).await?;
+    older(hub).await?;
     // By another address: only the cluster itself can tell who it is.
     let port = hub.site.control_plane.url().rsplit(':').next().and_then(|port| port.parse().ok());
     let detour = Relay::to(port.context("a URL with a port")?).await?;
@@ -272,6 +273,41 @@ async fn refused(hub: &Hub) -> anyhow::Result<()> {
         hub.unregister(name).await?;
     }
     hub.has("loop", "Registered", ("", ""), SOON).await
+}
+
+/// Two registrations by different addresses for one cluster: the older one gets it, though the younger one was observed
+/// first.
+async fn older(hub: &Hub) -> anyhow::Result<()> {
+    let spoke = spokes::start(crds::only(&["kustomizations.kustomize.toolkit.fluxcd.io"])?).await?;
+    let manifest = Manifest { origin: "(trial)".to_owned(), object: kustomization("team-b", "one", Ok(())) };
+    load::apply(&spoke.client().await?, vec![manifest]).await?;
+    let port =
+        spoke.url().rsplit(':').next().and_then(|port| port.parse().ok()).context("a URL with a port")?;
+    let [first, second] = [Relay::to(port).await?, Relay::to(port).await?];
+    let by = |relay: &Relay| {
+        let mut kubeconfig = spokes::kubeconfig(&spoke)?;
+        kubeconfig["clusters"][0]["cluster"]["server"] = relay.url().into();
+        anyhow::Ok(kubeconfig)
+    };
+    let rows = async |name: &str| {
+        let list = hub.admin.get(&format!("{API}/fluxresources?fieldSelector=status.cluster={name}")).await?;
+        anyhow::Ok(list.ok()?["items"].as_array().map_or(0, Vec::len))
+    };
+    // The first is cut. Times of creation are in seconds.
+    hub.register("old", &by(&first)?).await?;
+    hub.has("old", "Reachable", ("False", "Silent"), SOON).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    second.mend();
+    hub.register("young", &by(&second)?).await?;
+    settles("the younger one is observed", SOON, async || rows("young").await, |rows| *rows == 1).await?;
+    first.mend();
+    settles("the older one takes over", BACK, async || rows("old").await, |rows| *rows == 1).await?;
+    hub.has("young", "Registered", ("False", "SameCluster"), SOON).await?;
+    ensure!(rows("young").await? == 0, "rows are shown twice");
+    hub.unregister("old").await?;
+    settles("then the younger one has it", BACK, async || rows("young").await, |rows| *rows == 1).await?;
+    hub.has("young", "Registered", ("True", "Accepted"), SOON).await?;
+    hub.unregister("young").await
 }
 
 /// The remote cluster accepts connections, and never answers.
