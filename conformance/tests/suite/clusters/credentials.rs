@@ -40,6 +40,7 @@ pub(super) async fn replaced() -> anyhow::Result<()> {
     another_token(&hub, &tokens, &watch).await?;
     an_expired_token(&hub, &tokens).await?;
     another_ca_and_server(&hub, &tokens).await?;
+    another_certificate(&hub, &tokens).await?;
     let seen = watch.seen()?;
     ensure!(seen.iter().all(|(kind, _)| kind == "MODIFIED"), "a row went or came: {seen:?}");
     Ok(())
@@ -104,6 +105,28 @@ async fn another_ca_and_server(hub: &Hub, tokens: &Tokens) -> anyhow::Result<()>
     // Before the other address goes.
     hub.register("eu", &with_token(hub, &tokens.issue("fifth", MONTH).await?)?).await?;
     hub.has("eu", "Authenticated", ("True", "CredentialAccepted"), SOON).await
+}
+
+/// A client certificate instead of a token, then another one of the same account.
+async fn another_certificate(hub: &Hub, tokens: &Tokens) -> anyhow::Result<()> {
+    let row = format!("{API}/namespaces/team-b/fluxresources/{}", ALL[1]);
+    let certificate = |kubeconfig: &Value| kubeconfig["users"][0]["user"]["client-certificate-data"].clone();
+    let [first, second] = [hub.kubeconfig()?, hub.kubeconfig()?];
+    ensure!(
+        certificate(&first).is_string() && certificate(&first) != certificate(&second),
+        "one certificate"
+    );
+    for (name, kubeconfig) in [("the first certificate", first), ("another certificate", second)] {
+        hub.register("eu", &kubeconfig).await?;
+        // Longer than it takes to notice, so that the change is told by what follows it.
+        tokio::time::sleep(TOKEN_CACHE).await;
+        let changed = format!("changed under {name}");
+        tokens.change("far", &changed).await?;
+        let message = async || Ok(hub.admin.get(&row).await?.ok()?["status"]["message"].clone());
+        settles("the change is told", SOON, message, |message| *message == changed.as_str()).await?;
+        hub.has("eu", "Authenticated", ("True", "CredentialAccepted"), SOON).await?;
+    }
+    Ok(())
 }
 
 /// An account in the remote cluster, and its tokens. Each is bound to a Secret of its name.
