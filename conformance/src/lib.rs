@@ -13,6 +13,7 @@ pub mod controllers;
 pub mod crds;
 pub mod definitions;
 pub mod foreign;
+pub mod front;
 pub mod gatehouse;
 pub mod helm;
 pub mod image;

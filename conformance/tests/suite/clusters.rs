@@ -1,6 +1,7 @@
 //! A hub and a remote cluster: two control planes, and a Gatehouse of its own for the first. The second is reached
 //! through a relay, and is seen by those only who may get its clusterhealth.
 
+mod clock;
 mod credentials;
 mod misbehaving;
 
@@ -40,6 +41,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.shared("clusters::a_remote_cluster_is_shown_to_those_who_may_and_harms_nobody", hub_and_spoke),
         // With a hub of its own: both register a cluster of one name.
         world.apart("clusters::another_credential_cuts_no_watch_and_loses_no_row", credentials::replaced),
+        world.apart("clusters::a_wrong_clock_moves_no_version_and_hides_no_row", clock::wrong),
         world.apart("clusters::one_that_misbehaves_affects_its_own_rows_alone", misbehaving::alone),
     ]
 }
