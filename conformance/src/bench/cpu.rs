@@ -31,7 +31,7 @@ pub(super) struct Server<'a> {
 pub(super) struct Cost {
     pub(super) requests: u32,
     pub(super) cpu: f64,
-    wall: f64,
+    pub(super) wall: f64,
     pub(super) size: f64,
 }
 

@@ -8,6 +8,7 @@
 mod actions;
 pub(crate) mod admission;
 mod check;
+mod clusters;
 mod cpu;
 mod fill;
 mod latency;
@@ -30,7 +31,7 @@ use gatehouse_conformance::control_plane::{self, ControlPlane};
 use gatehouse_conformance::gatehouse::{self, Gatehouse};
 use gatehouse_conformance::progress::{during, say};
 use gatehouse_conformance::webhooks::Settings;
-use gatehouse_conformance::{crds, kubeconfig, load};
+use gatehouse_conformance::{crds, kubeconfig, load, spokes};
 
 use self::admission::Effort;
 use self::cpu::Server;
@@ -86,6 +87,12 @@ pub(crate) struct Arguments {
     /// Pods beside the Kustomizations, for problems; one in a hundred is not well
     #[arg(long, value_name = "NUMBER", default_value_t = 5000, value_parser = positive)]
     pods: usize,
+    /// Number of remote clusters; a third of them ends on the way
+    #[arg(long, value_name = "NUMBER", default_value_t = 200, value_parser = clap::value_parser!(u16).range(3..=1000))]
+    clusters: u16,
+    /// Kustomizations of each of them
+    #[arg(long, value_name = "NUMBER", default_value_t = 500, value_parser = positive)]
+    rows: usize,
     /// Pass a flag on to Gatehouse
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     gatehouse_flag: Vec<String>,
@@ -109,6 +116,8 @@ enum Part {
     /// Rows that depend on who asks, for many callers
     #[value(name = "mynamespaces")]
     MyNamespaces,
+    /// Many remote clusters, of which a third ends
+    Clusters,
     /// Pods that change, their problems, and what users do without these
     Problems,
 }
@@ -150,9 +159,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     gatehouse::prepare(&control_plane).await?;
+    if arguments.only == Some(Part::Clusters) {
+        // Their namespace, before it is read.
+        let objects = spokes::prerequisites().into_iter();
+        let manifest = |object| load::Manifest { origin: "(benchmark)".to_owned(), object };
+        load::apply(&client, objects.map(manifest).collect()).await?;
+    }
     let options = gatehouse::Options {
         executable: Some(executable),
-        flags: [vec!["--enable-actions".to_owned()], arguments.gatehouse_flag.clone()].concat(),
+        flags: flags(&arguments),
         ..gatehouse::Options::default()
     };
     let mut gatehouse = Gatehouse::start(&control_plane, &options).await?;
@@ -167,6 +182,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     during("stopping", async { control_plane.stop().await }).await?;
     print!("{report}");
     Ok(ExitCode::SUCCESS)
+}
+
+fn flags(arguments: &Arguments) -> Vec<String> {
+    let own = match arguments.only {
+        Some(Part::Clusters) => spokes::flag(),
+        _ => "--enable-actions".to_owned(),
+    };
+    [vec![own], arguments.gatehouse_flag.clone()].concat()
 }
 
 /// Real CRDs if available: validation against their schemas is part of what a Kustomization costs
@@ -189,6 +212,16 @@ async fn measure(
     let mut report = Report::default();
     let time = Duration::from_secs(arguments.seconds);
 
+    if arguments.only == Some(Part::Clusters) {
+        let load = clusters::Load {
+            clusters: usize::from(arguments.clusters),
+            rows: arguments.rows,
+            changes: arguments.changes,
+            time,
+        };
+        clusters::measure(control_plane, gatehouse, direct, load, &mut report).await?;
+        return Ok(report);
+    }
     let empty = start::empty(gatehouse).await?;
     gatehouse.kill().await?;
     let layout = Layout {
