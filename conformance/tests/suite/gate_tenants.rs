@@ -17,6 +17,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.guarded("gate_tenants::a_tenant_reads_his_quota_and_no_other_namespace", applied),
         world.guarded("gate_tenants::what_would_fit_is_told_and_reserves_nothing", fit),
         world.guarded("gate_tenants::what_exists_is_charged_with_the_difference", fit_of_change),
+        world.guarded("gate_tenants::a_question_that_makes_no_sense_is_refused", fit_of_nonsense),
         world.guarded("gate_tenants::a_namespace_that_changes_its_tenant_changes_its_quota", relabelled),
     ]
 }
@@ -220,6 +221,50 @@ async fn fit_of_change(gate: Arc<Gate>) -> anyhow::Result<()> {
     }
     let printed = kubectl_apply(&gate, &fleet(namespace, "some", 9)).await?.failed()?;
     ensure!(printed.contains("exceeded quota"), "as admission has it: {printed}");
+    Ok(())
+}
+
+async fn fit_of_nonsense(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-fit-bad";
+    gate.namespace(namespace).await?;
+    gate.put(&quota(namespace, json!({"gameservers": "8"}))).await?;
+    let atq = row(namespace, namespace);
+    gate.becomes(&format!("{API}/namespaces/{namespace}/appliedtenantquotas"), KNOWN, |list| {
+        list["items"].as_array().is_some_and(|items| items.len() == 1)
+    })
+    .await?;
+    let (path, of_tenant) = (format!("{atq}/fit"), format!("{API}/tenantusages/{namespace}/fit"));
+    let claim = |namespace: &str| {
+        let metadata = json!({"name": "a", "namespace": namespace});
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata})
+    };
+    let list = |items: &[Value]| json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let many: Vec<_> = (0..10_000).map(|_| json!({})).collect();
+    let mut large = fleet(namespace, "large", 1);
+    large["spec"]["note"] = "x".repeat(600 << 10).into();
+    for (path, body, code, reason) in [
+        (&path, json!([1]), 400, "BadRequest"),
+        (&path, list(&[claim(namespace), json!(7)]), 422, "Invalid"),
+        (&path, list(&many), 422, "Invalid"),
+        (&path, large, 413, "RequestEntityTooLarge"),
+        (&path, claim("default"), 422, "Invalid"),
+        (&path, fleet(namespace, "negative", -1), 422, "Invalid"),
+        (&of_tenant, claim(""), 422, "Invalid"),
+        (
+            &format!("{API}/namespaces/default/appliedtenantquotas/{namespace}/fit"),
+            claim(""),
+            404,
+            "NotFound",
+        ),
+        (&format!("{API}/tenantusages/none/fit"), claim("a"), 404, "NotFound"),
+    ] {
+        gate.caller.post(path, &body).await?.refused(code, reason)?;
+    }
+    // What has no namespace uses nothing of a tenant.
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "a"}});
+    let answer = gate.caller.post(&path, &role).await?;
+    ensure!(answer.code == 201 && answer.body["status"]["fits"] == true, "{answer:#?}");
+    ensure!(limits(&answer.body, "requested") == json!({"gameservers": "0"}), "{answer:#?}");
     Ok(())
 }
 

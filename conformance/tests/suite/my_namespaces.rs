@@ -12,6 +12,7 @@ use gatehouse_conformance::progress;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::caller::Caller;
 use crate::site::{API, Site, kustomization};
 use crate::world::{World, settles};
 
@@ -23,6 +24,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.shared("my_namespaces::each_user_sees_the_namespaces_he_may_see", own_rows),
         world.shared("my_namespaces::rows_come_and_go_with_rights_under_an_open_watch", come_and_go),
+        world.shared("my_namespaces::what_another_user_was_given_shows_nothing", strangers),
         world.shared("my_namespaces::bindings_that_grant_nothing_show_nothing", bad_bindings),
     ]
 }
@@ -172,6 +174,50 @@ async fn come_and_go(site: Arc<Site>) -> anyhow::Result<()> {
     told("the role got it back", "ADDED", "mns-w2").await?;
     site.apply([kustomization("mns-w2", "bad", Err("kustomize build failed"))]).await?;
     told("the row changed", "MODIFIED", "mns-w2").await?;
+    Ok(())
+}
+
+/// A user with no rights tries the names, pages and versions of one who has some.
+async fn strangers(site: Arc<Site>) -> anyhow::Result<()> {
+    let (owner, stranger, all) = ("mns-owner", "mns-stranger", ["mns-s1", "mns-s2"]);
+    site.apply(all.map(namespace)).await?;
+    site.apply([role("mns-seen", None, &[])]).await?;
+    let bound = all.map(|name| binding(owner, Some(name), ("ClusterRole", "mns-seen"), ("User", owner)));
+    site.apply(bound).await?;
+    sees(&site.kubectl_as(owner)?, &all, &all).await?;
+    let caller = async |user| Caller::of_kubeconfig(&site.control_plane.kubeconfig_for(user, None)?).await;
+    let (owner, stranger) = (caller(owner).await?, caller(stranger).await?);
+    let mine = format!("{API}/mynamespaces");
+    let page = owner.get(&format!("{mine}?limit=1")).await?.ok()?;
+    let text = |field: &str| page["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let (version, next) = (text("resourceVersion"), text("continue"));
+    ensure!(!next.is_empty(), "{page:#}");
+    for query in [
+        format!("limit=1&continue={next}"),
+        format!("resourceVersion={version}&resourceVersionMatch=NotOlderThan"),
+        format!("resourceVersion={version}&resourceVersionMatch=Exact&limit=5"),
+        format!("fieldSelector=metadata.name={}", all[0]),
+        "fieldSelector=status.tenant=mns".to_owned(),
+        "labelSelector=gatehouse.dev/tenant=mns".to_owned(),
+    ] {
+        let answer = stranger.get(&format!("{mine}?{query}")).await?;
+        let is_empty = answer.body["items"].as_array().is_some_and(Vec::is_empty);
+        ensure!(is_empty || matches!(answer.code.as_u16(), 400 | 410), "{query}: {answer:#?}");
+        ensure!(!answer.body.to_string().contains("mns-s"), "{query}: {answer:#?}");
+    }
+    for name in all {
+        stranger.get(&format!("{mine}/{name}")).await?.refused(404, "NotFound")?;
+        owner.get(&format!("{mine}/{name}")).await?.ok()?;
+    }
+    let watch =
+        format!("{mine}?watch=true&timeoutSeconds=3&resourceVersion={version}&allowWatchBookmarks=true");
+    let request = http::Request::get(watch).body(Vec::new())?;
+    site.apply([kustomization(all[0], "seen", Ok(()))]).await?;
+    let events = stranger.client.request_text(request).await?;
+    ensure!(!events.contains("mns-s"), "{events}");
+    let as_owner =
+        site.kubectl_as("mns-stranger")?.run(["get", "myns", "--as", "mns-owner"]).await?.failed()?;
+    ensure!(as_owner.contains("cannot impersonate"), "{as_owner}");
     Ok(())
 }
 
