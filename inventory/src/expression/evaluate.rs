@@ -277,8 +277,12 @@ impl<'e, 'b> Evaluator<'e, 'b> {
                 self.rounds(comprehension, base, list.iter().map(|item| (item.clone(), None)))
             }
             Value::Map(map) => {
-                let entries = map.map.iter();
-                let entries = entries.map(|(key, value)| (Value::from(key), has_two.then(|| value.clone())));
+                // In a fixed order, so that an object has the same message each time it is judged.
+                let mut entries: Vec<_> = map.map.iter().collect();
+                entries.sort_unstable_by_key(|(key, _)| *key);
+                let entries = entries
+                    .into_iter()
+                    .map(|(key, value)| (Value::from(key), has_two.then(|| value.clone())));
                 self.rounds(comprehension, base, entries)
             }
             other => Err(failed(format!("{} has no elements", describe(other)))),

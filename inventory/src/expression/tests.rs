@@ -412,3 +412,16 @@ fn the_worst_is_refused_when_it_is_written() {
         assert_eq!(estimate(source), Ok(()), "{source}");
     }
 }
+
+/// What is built from a map is the same each time, so that an object that did not change keeps its message.
+#[test]
+fn a_map_is_gone_through_in_the_order_of_its_keys() {
+    for _ in 0..20 {
+        for source in [
+            "{'c': 1, 'a': 2, 'b': 3}.map(k, k).join()",
+            "{'c': 1, 'a': 2, 'b': 3}.transformList(k, v, k).join()",
+        ] {
+            assert_eq!(evaluate(source).unwrap(), Value::from("abc"), "{source}");
+        }
+    }
+}
