@@ -58,7 +58,7 @@ pub(crate) fn observe(
         kind: &kind.kind,
         created: metadata.creation_timestamp.map(|at| at.0),
         timeout: spec.timeout.as_ref().and_then(|timeout| seconds(timeout.as_str())),
-        unapplied: unapplied(&status),
+        unapplied: unapplied(&kind.kind, &status),
         ignores_tests: spec.test.as_ref().is_some_and(|test| test.ignore_failures == Some(true)),
         now,
         deleted: metadata.deletion_timestamp.map(|at| at.0),
@@ -140,11 +140,11 @@ fn last_attempt<'a>(kind: &str, newest: &'a Snapshot<'_>) -> Option<rule::Attemp
     if kind == "HelmRelease" { rule::released(newest) } else { rule::reconciled(newest) }
 }
 
-/// The revision that a Kustomization attempted last, if it has not applied that revision.
-fn unapplied<'a>(status: &'a Status<'_>) -> Option<&'a str> {
+/// The revision that a Kustomization attempted last, if it has not applied that revision. Of the other kinds with such
+/// revisions the history tells of each attempt: a FluxInstance has an entry for a build that failed, too.
+fn unapplied<'a>(kind: &str, status: &'a Status<'_>) -> Option<&'a str> {
     let text = |text: &'a Option<Text<'_>>| text.as_ref().map(Text::as_str).filter(|text| !text.is_empty());
-    // A HelmRelease also has attempted revisions, but no longer has applied ones.
-    let attempted = text(&status.last_attempted_revision).filter(|_| status.helm_chart.is_none())?;
+    let attempted = text(&status.last_attempted_revision).filter(|_| kind == "Kustomization")?;
     let applied = text(&status.last_applied_revision);
     (applied != Some(attempted)).then_some(attempted)
 }
