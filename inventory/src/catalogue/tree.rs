@@ -17,8 +17,8 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// Parses an object, without its nulls. Of `metadata.managedFields` only the times are kept: the rest is often half of
-/// the object, and no rule needs it.
+/// Parses an object, without its nulls and without what is large and no rule needs: of `metadata.managedFields` only the
+/// times and what was written are kept, and of the versions of a CustomResourceDefinition no schema.
 pub(crate) fn parse(json: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = Reading { place: Place::Root, nulls: false }.deserialize(&mut deserializer)?;
@@ -28,7 +28,7 @@ pub(crate) fn parse(json: &str) -> Result<Value, serde_json::Error> {
 
 /// Converts JSON that is already parsed, with its nulls.
 pub(crate) fn of(json: &serde_json::Value) -> Result<Value, serde_json::Error> {
-    Reading { place: Place::Root, nulls: true }.deserialize(json)
+    Reading { place: Place::Within, nulls: true }.deserialize(json)
 }
 
 /// The field `name` of a map. Null counts as absent.
@@ -43,6 +43,8 @@ enum Place {
     Root,
     Metadata,
     Managed,
+    Spec,
+    Versions,
     Within,
 }
 
@@ -50,8 +52,25 @@ impl Place {
     fn of_child(self, key: &str) -> Self {
         match self {
             Place::Root if key == "metadata" => Place::Metadata,
+            Place::Root if key == "spec" => Place::Spec,
             Place::Metadata if key == "managedFields" => Place::Managed,
+            Place::Spec if key == "versions" => Place::Versions,
             _ => Place::Within,
+        }
+    }
+
+    fn of_item(self) -> Self {
+        match self {
+            Place::Managed | Place::Versions => self,
+            _ => Place::Within,
+        }
+    }
+
+    fn skips(self, key: &str) -> bool {
+        match self {
+            Place::Managed => !matches!(key, "time" | "subresource"),
+            Place::Versions => key == "schema",
+            _ => false,
         }
     }
 }
@@ -113,7 +132,7 @@ impl<'de> Visitor<'de> for Reading {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        let place = if matches!(self.place, Place::Managed) { self.place } else { Place::Within };
+        let place = self.place.of_item();
         while let Some(value) = seq.next_element_seed(Self { place, ..self })? {
             if self.keeps(&value) {
                 list.push(value);
@@ -125,7 +144,7 @@ impl<'de> Visitor<'de> for Reading {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = HashMap::new();
         while let Some(key) = entries.next_key::<String>()? {
-            if matches!(self.place, Place::Managed) && key != "time" {
+            if self.place.skips(&key) {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -135,5 +154,31 @@ impl<'de> Visitor<'de> for Reading {
             }
         }
         Ok(Value::Map(Map { map: Arc::new(map) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{of, parse};
+
+    #[test]
+    fn what_is_large_and_read_by_no_rule_is_left_out() {
+        let object = json!({
+            "metadata": {"managedFields": [
+                {"manager": "m", "time": "t", "subresource": "status", "fieldsV1": {"f:status": {}}},
+            ]},
+            "spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"type": "object"}}}], "schema": 1},
+            "status": {"none": null, "versions": [{"schema": 1}]},
+        });
+        let kept = json!({
+            "metadata": {"managedFields": [{"time": "t", "subresource": "status"}]},
+            "spec": {"versions": [{"name": "v1"}], "schema": 1},
+            "status": {"versions": [{"schema": 1}]},
+        });
+        assert_eq!(parse(&object.to_string()).unwrap(), of(&kept).unwrap());
+        // Expressions of policies see the whole object.
+        assert_ne!(of(&object).unwrap(), of(&kept).unwrap());
     }
 }
