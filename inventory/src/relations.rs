@@ -4,13 +4,13 @@
 //! The verdict of a claim depends on its StorageClass, and that of a certificate on its issuer. A failed backup no
 //! longer counts once a later one of its schedule has finished.
 //!
-//! **Invariant:** an object's own verdict is kept beside the one that follows from others, and others see only the own
-//! verdict. So a change affects only direct users, and cycles are harmless.
+//! **Invariant:** an object's own verdict is kept beside the one that follows from others, and others see only what does
+//! not follow from others. So a change affects only direct users, and cycles are harmless.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
-    Applied, Cluster, Layer, ObjectKey, Record, Seconds, Str, Verdict,
+    Applied, Cluster, Layer, ObjectKey, Record, Seconds, State, Str, Verdict,
     catalogue::KindId,
     records::{self, Records},
 };
@@ -69,6 +69,9 @@ pub enum When {
     Missing,
     /// Its own verdict has this reason.
     Reason(Str),
+    /// It is in one of these states, crashing pods and passed deadlines included. Never of an object whose verdict
+    /// depends on others itself.
+    State(Box<[State]>),
 }
 
 /// A member of a series in which only the last finished one counts, such as the backups of a schedule.
@@ -103,7 +106,7 @@ impl Relations {
         new: Option<&Record>,
     ) -> Vec<ObjectKey> {
         let mut others = Vec::new();
-        if old.map(|old| &old.own_verdict().reason) != new.map(|new| &new.own_verdict().reason) {
+        if old.map(Record::shown_to_users) != new.map(Record::shown_to_users) {
             others.extend(self.users.get(key).into_iter().flatten().cloned());
         }
         let (before, after) = (old.and_then(Record::links), new.and_then(Record::links));
@@ -175,6 +178,13 @@ impl Record {
         self.links().map_or(&self.verdict, |links| &links.own)
     }
 
+    /// What the verdicts of its users may depend on: the reason of its own verdict, and its state unless that follows
+    /// from others.
+    fn shown_to_users(&self) -> (&Str, Option<State>) {
+        let follows = self.links().is_some_and(|links| deciding(links).next().is_some());
+        (&self.own_verdict().reason, (!follows).then_some(self.verdict.state))
+    }
+
     /// Computes the verdict and the layer from the links and the time. `before` is the record that it replaces.
     pub(crate) fn settle(&mut self, before: Option<&Record>, cluster: &Cluster, now: Seconds) {
         if let Some(before) = before {
@@ -206,8 +216,11 @@ impl Use {
         let record = cluster.record(&self.target);
         let applies = |when: &When| match (when, record) {
             (When::Missing, None) => cluster.is_watched(self.target.kind),
-            (When::Missing, Some(_)) | (When::Reason(_), None) => false,
-            (When::Reason(reason), Some(record)) => record.own_verdict().reason == *reason,
+            (When::Missing, Some(_)) | (When::Reason(_) | When::State(_), None) => false,
+            (When::Reason(reason), Some(record)) => *record.shown_to_users().0 == *reason,
+            (When::State(states), Some(record)) => {
+                record.shown_to_users().1.is_some_and(|state| states.contains(&state))
+            }
         };
         self.cases.iter().find(|case| applies(&case.when)).map(|case| &case.verdict)
     }

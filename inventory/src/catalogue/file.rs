@@ -14,7 +14,7 @@ use super::{
         CaseForm, DeadlineForm, ExplainsForm, JudgeForm, KindForm, LookupForm, MadeForForm, OneOrMany,
         RuleFields, RuleForm, Scope, SeriesForm, TextForm, UseForm,
     },
-    link::{CaseRule, SeriesRule, TargetRule, UseRule},
+    link::{CaseRule, CaseTest, SeriesRule, TargetRule, UseRule},
     matching::{Check, ConditionTest, Lookup, Rule, Test, Text},
     path::FieldPath,
     rule::{Rules, Span, TimedRule},
@@ -241,13 +241,14 @@ impl Compiler<'_> {
     }
 
     fn case(&mut self, field: &str, form: CaseForm) -> Result<CaseRule, FieldError> {
-        let reason_is = match (form.is, form.missing) {
-            (Some(reason), false) => Some(reason),
-            (None, true) => None,
-            _ => return Err((field.to_owned(), "needs either is or missing".into())),
+        let test = match (form.is, form.one_of, form.missing) {
+            (Some(reason), None, false) => CaseTest::Reason(reason),
+            (None, Some(states), false) if !states.0.is_empty() => CaseTest::States(states.0),
+            (None, None, true) => CaseTest::Missing,
+            _ => return Err((field.to_owned(), "needs one of is, in and missing".into())),
         };
         Ok(CaseRule {
-            reason_is,
+            test,
             state: form.state,
             forget: form.forget.map(|text| seconds(&format!("{field}.forget"), &text)).transpose()?,
             reason: self.text(&format!("{field}.reason"), form.reason)?,

@@ -144,11 +144,14 @@ pub(super) enum ExplainsForm {
     Missing,
 }
 
-/// How the other object changes a verdict: `is` matches its reason, `missing` matches if it does not exist.
+/// How the other object changes a verdict: `is` matches its reason, `in` its state, `missing` matches if it does not
+/// exist.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CaseForm {
     pub(super) is: Option<String>,
+    #[serde(rename = "in")]
+    pub(super) one_of: Option<OneOrMany<State>>,
     #[serde(default)]
     pub(super) missing: bool,
     /// If absent, only the reason and message change.

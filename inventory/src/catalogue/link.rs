@@ -38,13 +38,20 @@ pub(super) struct UseRule {
 /// How the verdict changes if the other object is missing or has this reason.
 #[derive(Debug)]
 pub(super) struct CaseRule {
-    /// `None` matches if the other object is missing.
-    pub(super) reason_is: Option<String>,
+    pub(super) test: CaseTest,
     pub(super) state: Option<State>,
     /// How long after it began a failure counts.
     pub(super) forget: Option<Seconds>,
     pub(super) reason: Option<Text>,
     pub(super) message: Option<Text>,
+}
+
+/// What a case is about.
+#[derive(Debug)]
+pub(super) enum CaseTest {
+    Missing,
+    Reason(String),
+    States(Vec<State>),
 }
 
 /// What groups objects of a kind into a series.
@@ -152,7 +159,10 @@ impl CaseRule {
         let (reason, message) = (words(&self.reason, &own.reason)?, words(&self.message, &own.message)?);
         let mut verdict = Verdict { reason, message, ..own.clone() };
         if let Some(state) = self.state {
-            (verdict.state, verdict.last_outcome, verdict.deadline) = (state, None, None);
+            // What is in progress because of another object works as far as it says itself.
+            verdict.last_outcome =
+                Some(own.outcome()).filter(|own| state == State::Progressing && *own == State::Ready);
+            (verdict.state, verdict.deadline) = (state, None);
         } else {
             let mut deadline = verdict.deadline.as_deref_mut();
             while let Some(current) = deadline {
@@ -179,9 +189,10 @@ impl CaseRule {
                 next: None,
             }));
         }
-        let when = match &self.reason_is {
-            Some(reason) => When::Reason(interner.intern(reason)),
-            None => When::Missing,
+        let when = match &self.test {
+            CaseTest::Missing => When::Missing,
+            CaseTest::Reason(reason) => When::Reason(interner.intern(reason)),
+            CaseTest::States(states) => When::State(states.as_slice().into()),
         };
         Ok(Case { when, verdict })
     }
