@@ -101,8 +101,9 @@ where
     G: Into<String>,
     P: Into<String>,
 {
-    let mut rules = by_group(kinds, &["list", "watch"]);
-    rules.push(rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"]));
+    let definitions = ("apiextensions.k8s.io".to_owned(), "customresourcedefinitions".to_owned());
+    let kinds = kinds.into_iter().map(|(group, plural)| (group.into(), plural.into()));
+    let mut rules = by_group(kinds.chain([definitions]), &["list", "watch"]);
     let rbac = ["clusterrolebindings", "clusterroles", "rolebindings", "roles"];
     rules.push(rule(&[account::AUTHORIZATION], &rbac, &["list", "watch"]));
     account::cluster_role(name, &rules)
@@ -120,12 +121,12 @@ mod tests {
             cluster_role(NAME, kinds)["rules"],
             json!([
                 {"apiGroups": [""], "resources": ["nodes"], "verbs": read},
-                {"apiGroups": ["apps"], "resources": ["daemonsets", "deployments"], "verbs": read},
                 {
                     "apiGroups": ["apiextensions.k8s.io"],
                     "resources": ["customresourcedefinitions"],
                     "verbs": read,
                 },
+                {"apiGroups": ["apps"], "resources": ["daemonsets", "deployments"], "verbs": read},
                 {
                     "apiGroups": ["rbac.authorization.k8s.io"],
                     "resources": ["clusterrolebindings", "clusterroles", "rolebindings", "roles"],

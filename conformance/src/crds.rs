@@ -171,7 +171,16 @@ mod tests {
             (text("/spec/group"), text("/spec/names/plural"))
         }));
         // The groups that kube-apiserver itself defines.
-        let built_in = ["", "apps", "autoscaling", "batch", "storage.k8s.io", "apiregistration.k8s.io"];
+        let built_in = [
+            "",
+            "apiextensions.k8s.io",
+            "apiregistration.k8s.io",
+            "apps",
+            "autoscaling",
+            "batch",
+            "policy",
+            "storage.k8s.io",
+        ];
         for kind in registration::kinds().into_iter().chain(gatehouse_webhooks::intercepted::read()) {
             assert!(known.contains(&kind) || built_in.contains(&&*kind.0), "{kind:?}");
         }

@@ -51,8 +51,10 @@ fn every_kind_without_a_status_is_pending_or_by_its_nature_ready() {
     let catalogue = Catalogue::builtin();
     for (_, kind) in catalogue.kinds() {
         let record = observe(&catalogue, &kind.resource_name(), &json!({"metadata": {"name": "a"}}));
-        let statusless =
-            matches!(kind.kind.as_str(), "Alert" | "Provider" | "StorageClass" | "CronJob" | "AppProject");
+        let statusless = matches!(
+            kind.kind.as_str(),
+            "Alert" | "Provider" | "StorageClass" | "CronJob" | "AppProject" | "BackendTLSPolicy"
+        );
         let expected = if statusless { State::Ready } else { State::Pending };
         assert_eq!(record.verdict.state, expected, "{}: {:?}", kind.resource_name(), record.verdict);
         assert_eq!(&*record.key.namespace, if kind.namespaced { "default" } else { "" });
