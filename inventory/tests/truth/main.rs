@@ -8,5 +8,6 @@ mod cases;
 mod judges;
 mod orders;
 mod recorded;
+mod retried;
 mod sequences;
 mod world;

@@ -6,7 +6,7 @@ use crate::world::{NOW, World};
 
 /// The health of a cluster while an object is updated several times, each version staying for some seconds. Consecutive
 /// equal values are merged.
-fn healths(writes: &[(i64, Value)]) -> Vec<&'static str> {
+pub(crate) fn healths(writes: &[(i64, Value)]) -> Vec<&'static str> {
     let mut world = World::with([]);
     let mut seen = Vec::new();
     for (seconds, object) in writes {
@@ -20,7 +20,7 @@ fn healths(writes: &[(i64, Value)]) -> Vec<&'static str> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "what is written is made where it is passed")]
-fn object(api_version: &str, kind: &str, generation: i64, spec: Value, status: Value) -> Value {
+pub(crate) fn object(api_version: &str, kind: &str, generation: i64, spec: Value, status: Value) -> Value {
     json!({
         "apiVersion": api_version, "kind": kind,
         "metadata": {"name": "a", "namespace": "ns", "generation": generation},
@@ -28,7 +28,7 @@ fn object(api_version: &str, kind: &str, generation: i64, spec: Value, status: V
     })
 }
 
-fn condition(type_: &str, status: &str, reason: &str) -> Value {
+pub(crate) fn condition(type_: &str, status: &str, reason: &str) -> Value {
     json!({"type": type_, "status": status, "reason": reason, "message": reason})
 }
 
