@@ -102,6 +102,7 @@ fn dependencies_are_of_the_same_kind_unless_they_say_otherwise() {
         {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "namespace": "other"},
         {"apiVersion": "v1", "kind": "Namespace", "name": "n"},
         {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "name": "crd"},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "r"},
     ]});
     let found: Vec<_> = detail("ResourceSet", &own(&spec)).depends_on.iter().map(shown).collect();
     assert_eq!(
@@ -109,7 +110,8 @@ fn dependencies_are_of_the_same_kind_unless_they_say_otherwise() {
         [
             "deployments.apps other/d",
             "namespaces /n",
-            "? apiextensions.k8s.io/v1 CustomResourceDefinition /crd"
+            "customresourcedefinitions.apiextensions.k8s.io /crd",
+            "? rbac.authorization.k8s.io/v1 ClusterRole /r"
         ]
     );
 }
