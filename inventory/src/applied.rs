@@ -141,6 +141,11 @@ impl Entry {
         })
     }
 
+    /// See [`Applied::digests`].
+    pub(crate) fn digest(&self) -> u32 {
+        digest(&self.text())
+    }
+
     /// Kinds and namespaces come first, so that neighbours share them.
     fn text(&self) -> String {
         let Self { namespace, group, kind, name } = self;

@@ -1,6 +1,6 @@
 //! Argo CD's Applications: what is kept of one beyond its verdict, and how they are counted.
 
-use crate::{Detail, Links, Record, Seconds, Str, Tally};
+use crate::{Detail, Links, ObjectKey, Record, Seconds, Str, Tally};
 
 /// What is kept of an Application beyond its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -9,6 +9,8 @@ pub struct Application {
     pub links: Option<Box<Links>>,
     /// `spec.project`.
     pub project: Str,
+    /// The AppProject of that name in its own namespace. It exists where Argo CD runs, and nowhere else.
+    pub project_object: Option<ObjectKey>,
     /// `status.sync.status`, as Argo CD writes it; empty before the first comparison.
     pub sync: Str,
     /// `status.health.status`, as Argo CD writes it; empty before the first comparison.
@@ -25,6 +27,17 @@ pub struct Application {
     pub culprit: Option<Box<Culprit>>,
     /// How many of its resources differ from their source.
     pub drifted: u32,
+    /// What its history and its last operation tell of revisions.
+    pub synced: Option<Box<SyncedRevisions>>,
+}
+
+/// Which revisions were synced.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SyncedRevisions {
+    /// The last entry of `status.history`, to which only syncs that succeeded are added: revision and `deployedAt`.
+    pub good: Option<(Str, Option<Seconds>)>,
+    /// What the last operation could not sync, and when it ended, or else began.
+    pub failed: Option<(Str, Option<Seconds>)>,
 }
 
 /// A resource of an Application that has failed.
@@ -40,6 +53,8 @@ pub struct Culprit {
     pub reason: Str,
     /// Its message; may be empty.
     pub message: Str,
+    /// The object, if its own state says more: it has failed by itself, in Argo CD's own cluster.
+    pub object: Option<ObjectKey>,
 }
 
 impl Application {
@@ -51,12 +66,18 @@ impl Application {
         &*self.sync == "OutOfSync"
     }
 
+    /// The object that it has failed because of, if that is observed.
+    pub(crate) fn culprit_here(&self) -> Option<&ObjectKey> {
+        self.culprit.as_ref()?.object.as_ref()
+    }
+
     pub(crate) fn size(&self) -> usize {
         let boxed = |is_there: bool, bytes: usize| if is_there { bytes } else { 0 };
         size_of::<Self>()
             + self.links.as_ref().map_or(0, |links| links.size())
             + boxed(self.condition.is_some(), size_of::<(Str, Str)>())
             + boxed(self.culprit.is_some(), size_of::<Culprit>())
+            + boxed(self.synced.is_some(), size_of::<SyncedRevisions>())
     }
 }
 

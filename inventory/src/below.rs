@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Above, FluxDetail, ObjectKey, Record, Seconds, State,
+    Above, Application, FluxDetail, ObjectKey, Record, Seconds, State,
     catalogue::KindId,
     records::{self, Records},
 };
@@ -16,10 +16,35 @@ use crate::{
 /// The links from objects to those below them.
 #[derive(Debug, Default)]
 pub(crate) struct Below {
-    /// What each object owns or applies and is not well, the likeliest cause first.
-    children: HashMap<ObjectKey, BTreeSet<Rank>>,
+    /// What each object owns, or applies by its labels, and is not well.
+    children: Ranks,
+    /// What each Application applies by its inventory and is not well.
+    applied: Ranks,
     /// The objects that are not well and use this one.
     users: HashMap<ObjectKey, HashSet<ObjectKey>>,
+}
+
+/// Objects that are not well below others, the likeliest cause first.
+#[derive(Debug, Default)]
+struct Ranks(HashMap<ObjectKey, BTreeSet<Rank>>);
+
+impl Ranks {
+    fn insert(&mut self, above: &ObjectKey, rank: Rank) {
+        self.0.entry(above.clone()).or_default().insert(rank);
+    }
+
+    fn remove(&mut self, above: &ObjectKey, rank: &Rank) {
+        if let Some(ranks) = self.0.get_mut(above) {
+            ranks.remove(rank);
+            if ranks.is_empty() {
+                self.0.remove(above);
+            }
+        }
+    }
+
+    fn first(&self, above: &ObjectKey) -> Option<&Rank> {
+        self.0.get(above)?.first()
+    }
 }
 
 /// The order of causes.
@@ -63,34 +88,40 @@ fn used(record: Option<&Record>) -> impl Iterator<Item = &ObjectKey> {
     let record = record.filter(|record| record.verdict.state != State::Ready);
     let links = record.and_then(Record::links).into_iter();
     let awaited = record.and_then(Record::flux).into_iter().flat_map(FluxDetail::awaited);
-    links.flat_map(|links| &links.uses).map(|used| &used.target).chain(awaited)
+    let application = record.and_then(Record::application);
+    let culprit = application.and_then(Application::culprit_here);
+    let project = application.and_then(|application| application.project_object.as_ref());
+    let uses = links.flat_map(|links| &links.uses).map(|used| &used.target);
+    uses.chain(awaited).chain(culprit).chain(project)
 }
 
 impl Below {
-    /// Applies the change of a record. Returns the objects that may be explained otherwise now.
+    /// Applies the change of a record, which these Applications apply by their inventories. Returns the objects that may
+    /// be explained otherwise now.
     pub(crate) fn update(
         &mut self,
         key: &ObjectKey,
         old: Option<&Record>,
         new: Option<&Record>,
+        applications: &[ObjectKey],
     ) -> Vec<ObjectKey> {
         let mut others: Vec<_> = self.users.get(key).into_iter().flatten().cloned().collect();
+        let ranks = [old, new].map(|record| record.and_then(Rank::of));
         for parent in above(old) {
-            if let Some(rank) = old.and_then(Rank::of)
-                && let Some(children) = self.children.get_mut(parent)
-            {
-                children.remove(&rank);
-                if children.is_empty() {
-                    self.children.remove(parent);
-                }
+            if let Some(rank) = &ranks[0] {
+                self.children.remove(parent, rank);
             }
             others.push(parent.clone());
         }
         for parent in above(new) {
-            if let Some(rank) = new.and_then(Rank::of) {
-                self.children.entry(parent.clone()).or_default().insert(rank);
+            if let Some(rank) = &ranks[1] {
+                self.children.insert(parent, rank.clone());
             }
             others.push(parent.clone());
+        }
+        for application in applications {
+            self.replace(application, &ranks);
+            others.push(application.clone());
         }
         if used(old).ne(used(new)) {
             for target in used(old) {
@@ -111,14 +142,42 @@ impl Below {
         others
     }
 
-    /// Of what an object owns or applies, the likeliest cause of its failure.
-    pub(crate) fn worst(&self, key: &ObjectKey) -> Option<&ObjectKey> {
-        self.children.get(key)?.first().map(|rank| &rank.key)
+    fn replace(&mut self, application: &ObjectKey, [old, new]: &[Option<Rank>; 2]) {
+        if let Some(rank) = old {
+            self.applied.remove(application, rank);
+        }
+        if let Some(rank) = new {
+            self.applied.insert(application, rank.clone());
+        }
     }
 
-    /// How much an object owns or applies that is not well.
-    pub(crate) fn children(&self, key: &ObjectKey) -> usize {
-        self.children.get(key).map_or(0, BTreeSet::len)
+    /// Applies the change of an Application's inventory: `gone` and `come` are the records of what it applies no longer
+    /// and anew. Returns those that are not well, whose rows name the Application.
+    pub(crate) fn reapply<'a>(
+        &mut self,
+        application: &ObjectKey,
+        gone: impl Iterator<Item = &'a Record>,
+        come: impl Iterator<Item = &'a Record>,
+    ) -> Vec<ObjectKey> {
+        let mut unwell = BTreeSet::new();
+        let changes = gone.map(|record| (record, true)).chain(come.map(|record| (record, false)));
+        for (record, is_gone) in changes.filter(|(record, _)| !record.verdict.is_well()) {
+            let rank = Rank::of(record);
+            self.replace(application, &if is_gone { [rank, None] } else { [None, rank] });
+            unwell.insert(record.key.clone());
+        }
+        unwell.into_iter().collect()
+    }
+
+    /// Of what an object owns or applies, the likeliest cause of its failure.
+    pub(crate) fn worst(&self, key: &ObjectKey) -> Option<&ObjectKey> {
+        let firsts = [self.children.first(key), self.applied.first(key)];
+        firsts.into_iter().flatten().min().map(|rank| &rank.key)
+    }
+
+    /// Whether a record explains a failure of what is above it.
+    pub(crate) fn explains(record: &Record) -> bool {
+        Rank::of(record).is_some()
     }
 
     /// The users of missing objects of `kind`, for when they become unknown instead of missing, or the reverse.

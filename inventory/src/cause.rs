@@ -7,7 +7,7 @@
 use std::{cmp::Reverse, collections::HashSet};
 
 use crate::{
-    Cluster, Record, Root, Seconds, State,
+    Application, Cluster, Record, Root, Seconds, State,
     flux::{names_some, waits_for_health},
     root_cause::{self, FailedUse, Next, WALK, failed_use},
 };
@@ -32,6 +32,9 @@ pub enum Step<'a> {
 
 /// Reasons with which an object that owns others says itself what is wrong: it could not make them.
 const SAYS_ITSELF: [&str; 3] = ["FailedCreate", "FailedDelete", "DeletionStuck"];
+
+/// Reasons with which an Application is not well because of its resources.
+const OF_RESOURCES: [&str; 5] = ["Degraded", "Progressing", "Missing", "HealthUnknown", "Syncing"];
 
 /// Whether a Flux object failed because of what it applied.
 fn is_by_health(record: &Record) -> bool {
@@ -83,9 +86,25 @@ impl Cluster {
                 None if SAYS_ITSELF.contains(&&*record.verdict.reason) => return None,
                 None => {}
             }
+            if let Some(application) = record.application() {
+                return self.of_resources(record, application).map(Step::To);
+            }
         }
         let below = self.below.worst(&record.key)?;
         self.record(below).map(Step::To)
+    }
+
+    /// The resource because of which an Application is not well. Whoever may edit an Application may write its status, so
+    /// that one outside of Argo CD's namespace leads to objects of its own namespace alone.
+    fn of_resources<'a>(&'a self, record: &'a Record, application: &'a Application) -> Option<&'a Record> {
+        let culprit = application.culprit_here().and_then(|key| self.record(key));
+        let culprit = culprit.filter(|culprit| !culprit.verdict.is_well());
+        let found = culprit.or_else(|| {
+            let by_health = OF_RESOURCES.contains(&&*record.verdict.reason);
+            by_health.then(|| self.below.worst(&record.key)).flatten().and_then(|key| self.record(key))
+        })?;
+        let is_of_argo = || application.project_object.as_ref().is_some_and(|key| self.record(key).is_some());
+        (found.key.namespace == record.key.namespace || is_of_argo()).then_some(found)
     }
 
     /// Of the objects that an attempt waited for in vain, whoever applies them, the worst one. Others that fail are not

@@ -235,11 +235,6 @@ impl Cluster {
         self.graph.dependents(key)
     }
 
-    /// How many objects that are not well are owned or applied by `key`.
-    pub fn unwell_below(&self, key: &ObjectKey) -> usize {
-        self.below.children(key)
-    }
-
     /// The generator whose `spec.artifacts` names the object, whether or not the object exists.
     pub(crate) fn maker(&self, key: &ObjectKey) -> Option<&ObjectKey> {
         self.graph.maker(key)

@@ -17,9 +17,11 @@ use gatehouse_apiservice::{denial::DenierKind, policy::GROUP};
 use self::touch::touch;
 use crate::{
     ClusterId, Detail, Engine, Event, KindStatus, ObjectKey, Record, Seconds, Str,
+    below::Below,
     catalogue::{Catalogue, KindId},
     cluster::{Cluster, STALE_AFTER},
     delta::{Backlog, Delta},
+    managers::records_of,
     records::{self, Entry},
 };
 
@@ -418,11 +420,21 @@ impl Inventory {
         }
         let new = records::find(&cluster.records, key);
         let others = cluster.relations.update(key, old.as_deref(), new);
-        for other in cluster.below.update(key, old.as_deref(), new) {
+        let explains = [old.as_deref(), new].into_iter().flatten().any(Below::explains);
+        let applications = if explains { cluster.applications_of(&self.catalogue, key) } else { Vec::new() };
+        for other in cluster.below.update(key, old.as_deref(), new, &applications) {
             self.backlog.push(id, &other, now);
             cluster.behind_since = cluster.behind_since.or(Some(now));
         }
         let [before, after] = [old.as_deref(), new].map(|record| record.and_then(Record::applied_here));
+        if kind.is_application() && before != after {
+            let [gone, come] =
+                [before, after].map(|applied| records_of(key, applied, &self.catalogue, &cluster.records));
+            for other in cluster.below.reapply(key, gone, come) {
+                self.backlog.push(id, &other, now);
+                cluster.behind_since = cluster.behind_since.or(Some(now));
+            }
+        }
         for other in cluster.managers.update(key, before, after) {
             self.backlog.push(id, &other, now);
             cluster.behind_since = cluster.behind_since.or(Some(now));

@@ -44,7 +44,7 @@ pub mod yaml;
 
 pub use above::Above;
 pub use applied::{Applied, Entry as AppliedEntry};
-pub use argo::{Application, ArgoHealth, ArgoSync, ArgoTally, Culprit};
+pub use argo::{Application, ArgoHealth, ArgoSync, ArgoTally, Culprit, SyncedRevisions};
 pub use cause::{Cause, Step};
 pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};
 pub use delta::Delta;

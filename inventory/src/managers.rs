@@ -9,10 +9,15 @@ use std::collections::{BTreeSet, HashMap};
 use crate::{
     Cluster, ObjectKey, Record,
     applied::{Applied, Entry},
+    catalogue::Catalogue,
+    records::{self, Records},
 };
 
 /// Shards are short, so that an insertion moves few entries.
 const SHARDS: usize = 1024;
+
+/// The number of no manager.
+const NOBODY: u32 = u32::MAX;
 
 /// The managers of each applied object.
 #[derive(Debug, Default)]
@@ -101,6 +106,25 @@ impl Managers {
 }
 
 impl Cluster {
+    /// The other Applications in whose inventories an object is. Objects of Flux are found by labels instead.
+    pub fn applications_of(&self, catalogue: &Catalogue, key: &ObjectKey) -> Vec<ObjectKey> {
+        let kind = catalogue.kind(key.kind);
+        let entry = Entry {
+            namespace: key.namespace.to_string(),
+            group: kind.group.clone(),
+            kind: kind.kind.clone(),
+            name: key.name.to_string(),
+        };
+        let mut found = BTreeSet::new();
+        self.managers.others(entry.digest(), NOBODY, &mut found);
+        found.retain(|manager| {
+            let is_other = manager != key && catalogue.kind(manager.kind).is_application();
+            let applied = self.record(manager).filter(|_| is_other).and_then(Record::applied_here);
+            applied.is_some_and(|applied| applied.contains(&entry))
+        });
+        found.into_iter().collect()
+    }
+
     /// What an object of Flux or Argo CD applies that another one applies as well, at most `most`, each with the other one.
     pub fn managed_twice(&self, record: &Record, most: usize) -> Vec<(Entry, ObjectKey)> {
         let (Some(id), Some(own)) = (self.managers.ids.get(&record.key), record.applied_here()) else {
@@ -126,6 +150,21 @@ impl Cluster {
         }
         twice
     }
+}
+
+/// The records of what an Application applies, itself excepted: those of which [`Cluster::applications_of`] finds it.
+pub(crate) fn records_of<'a>(
+    application: &'a ObjectKey,
+    applied: Option<&'a Applied>,
+    catalogue: &'a Catalogue,
+    records: &'a Records,
+) -> impl Iterator<Item = &'a Record> {
+    applied.into_iter().flat_map(Applied::entries).filter_map(move |entry| {
+        let kind = catalogue.find(&entry.group, &entry.kind)?;
+        let is_exact = catalogue.kind(kind).namespaced != entry.namespace.is_empty();
+        let key = is_exact.then(|| ObjectKey::new(kind, entry.namespace, entry.name))?;
+        records::find(records, &key).filter(|_| key != *application)
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use gatehouse_apiservice::{
     },
 };
 use gatehouse_inventory::{
-    Application, Cluster, Culprit, Delta, Inventory, Record, Str,
+    Application, Cluster, Culprit, Delta, Inventory, Record, Seconds, Step, Str,
     catalogue::{Catalogue, Kind},
 };
 
@@ -41,6 +41,11 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> ArgoAppl
     let unread = Application::default();
     let application = record.application().unwrap_or(&unread);
     let verdict = &record.verdict;
+    let revisions = application.synced.as_deref();
+    let good = revisions.and_then(|revisions| revisions.good.as_ref());
+    let failed = revisions.and_then(|revisions| revisions.failed.as_ref());
+    let revision = |one: Option<&(Str, Option<Seconds>)>| one.map(|(revision, _)| revision.to_string());
+    let since = |one: Option<&(Str, Option<Seconds>)>| one.and_then(|(_, at)| at.map(Time));
     let [destination, namespace] =
         application.destination.each_ref().map(|text| text.as_deref().unwrap_or_default());
     ArgoApplicationStatus {
@@ -54,6 +59,10 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> ArgoAppl
         drifted: application.has_drifted(),
         drifted_resources: application.drifted,
         revision: application.revision.as_deref().map(str::to_owned),
+        last_good_revision: revision(good),
+        last_good_since: since(good),
+        failed_revision: revision(failed),
+        failed_since: since(failed),
         destination: ArgoDestination::of(destination, namespace),
         operation: application
             .operation
@@ -63,7 +72,7 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> ArgoAppl
             kind: kind.to_string(),
             message: message.to_string(),
         }),
-        cause: application.culprit.as_deref().map(cause),
+        cause: application.culprit.as_deref().map(cause).or_else(|| applied(catalogue, cluster, record)),
         reason: verdict.reason.to_string(),
         message: verdict.message.to_string(),
         since: verdict.since.map(Time),
@@ -85,6 +94,16 @@ fn cause(culprit: &Culprit) -> ArgoCause {
         reason: culprit.reason.to_string(),
         message: culprit.message.to_string(),
     }
+}
+
+/// Of what it applies to its own cluster, the likeliest cause. Since version 3, Argo CD writes no health of resources.
+fn applied(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> Option<ArgoCause> {
+    let Some(Step::To(next)) = cluster.step(record) else { return None };
+    Some(ArgoCause {
+        object: common::reference(catalogue, &next.key),
+        reason: next.verdict.reason.to_string(),
+        message: next.verdict.message.to_string(),
+    })
 }
 
 /// The condition `Synced`. Argo CD does not say since when an Application has drifted.

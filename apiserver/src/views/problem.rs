@@ -224,6 +224,8 @@ fn status(
     let (kind, verdict) = (catalogue.kind(record.key.kind), &record.verdict);
     let reference = |key: &Option<ObjectKey>| key.as_ref().map(|key| common::reference(catalogue, key));
     let above = record.above.as_deref();
+    let by_label = above.and_then(|above| above.manager.clone());
+    let manager = by_label.or_else(|| cluster.applications_of(catalogue, &record.key).into_iter().next());
     let end = causes::end(catalogue, cause);
     let between = match (&end, &cause.lacks) {
         // What is lacking stands beyond the last object.
@@ -245,7 +247,7 @@ fn status(
         cause: end,
         is_cause,
         affects,
-        managed_by: above.and_then(|above| reference(&above.manager)),
+        managed_by: reference(&manager),
         owner: above.and_then(|above| reference(&above.owner)),
         conditions: vec![common::fresh(cluster, [record.key.kind])],
     }

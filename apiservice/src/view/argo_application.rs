@@ -41,6 +41,18 @@ pub struct ArgoApplicationStatus {
     /// Revision that was compared with the cluster; of several sources at most eight, with commas between.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Revision of the last sync that succeeded, as the newest entry of its history tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_good_revision: Option<String>,
+    /// Time at which lastGoodRevision was deployed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_good_since: Option<Time>,
+    /// Revision that the last operation could not sync, if it failed or is repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_revision: Option<String>,
+    /// Time at which that operation ended, or began if it is repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_since: Option<Time>,
     /// Where it is applied.
     pub destination: ArgoDestination,
     /// Last operation, for example a sync.
@@ -49,7 +61,8 @@ pub struct ArgoApplicationStatus {
     /// Condition that matters most: errors before warnings, and of the errors the cause first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<ArgoCondition>,
-    /// Resource that explains why it is not well, if Argo CD reports one.
+    /// Resource that explains why it is not well: one that Argo CD reports, or else the likeliest of those that it
+    /// applies to its own cluster and that are not well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<ArgoCause>,
     /// Reason of the state.
@@ -176,6 +189,9 @@ impl View for ArgoApplicationStatus {
             Column::text("Operation", "Phase of the last operation.").wide(),
             Column::age("Operated", "Time since the last operation ended, or began if it is running.").wide(),
             Column::text("Condition", "Condition that matters most.").wide(),
+            Column::text("Last-Good", "Revision of the last sync that succeeded.").wide(),
+            Column::age("Good-Since", "Time since it was deployed.").wide(),
+            Column::text("Failed-Revision", "Revision that the last operation could not sync.").wide(),
             Column::text("Cluster", "Name of the observed cluster.").wide(),
         ],
         selectable_fields: &[
@@ -204,6 +220,9 @@ impl View for ArgoApplicationStatus {
             operation.map_or("", |operation| &operation.phase).into(),
             Cell::Age(operation.and_then(|operation| operation.time)),
             self.condition.as_ref().map_or("", |condition| &condition.kind).into(),
+            self.last_good_revision.as_deref().map(short_revisions).unwrap_or_default().into(),
+            Cell::Age(self.last_good_since),
+            self.failed_revision.as_deref().map(short_revisions).unwrap_or_default().into(),
             self.cluster.as_str().into(),
         ]
     }

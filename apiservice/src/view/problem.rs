@@ -48,7 +48,7 @@ pub struct ProblemStatus {
     pub is_cause: bool,
     /// Number of other problems that this one explains.
     pub affects: u32,
-    /// Flux object that applies the object, by its labels.
+    /// Flux object that applies the object, by its labels, or the Application of Argo CD that does, by its status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<ObjectReference>,
     /// Object that owns the object, by its owner references.

@@ -32,7 +32,17 @@ async fn listed(site: Arc<Site>) -> anyhow::Result<()> {
     ensure!(row("local.application.reports").contains("helm template failed"), "{table}");
 
     let wide = kubectl.run(["get", "aap", "-n", "argocd", "-o", "wide"]).await?.ok()?;
-    let more = ["SINCE", "DRIFTED", "OPERATION", "OPERATED", "CONDITION", "CLUSTER"];
+    let more = [
+        "SINCE",
+        "DRIFTED",
+        "OPERATION",
+        "OPERATED",
+        "CONDITION",
+        "LAST-GOOD",
+        "GOOD-SINCE",
+        "FAILED-REVISION",
+        "CLUSTER",
+    ];
     let headings: Vec<_> = wide.lines().next().unwrap_or_default().split_whitespace().collect();
     ensure!(headings.ends_with(&more), "{wide}");
 

@@ -20,6 +20,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.shared("problems::causes_are_selected_and_count_what_they_explain", causes),
         world.shared("problems::a_watch_follows_the_cause_until_it_is_gone", watched),
         world.shared("problems::a_namespace_is_all_that_its_user_sees", rights),
+        world.shared("problems::an_application_leads_to_the_container_of_what_it_applied", application),
     ]
 }
 
@@ -134,5 +135,46 @@ async fn rights(site: Arc<Site>) -> anyhow::Result<()> {
     rita.run(wait).await?.ok()?;
     let complaint = rita.run(["get", "prb", "-A"]).await?.failed()?;
     ensure!(complaint.contains("forbidden"), "{complaint}");
+    Ok(())
+}
+
+/// Argo CD, since its version 3, does not write which of the resources is degraded.
+async fn application(site: Arc<Site>) -> anyhow::Result<()> {
+    let namespace = "problems-argo";
+    let resource = json!({"group": "apps", "version": "v1", "kind": "Deployment", "namespace": namespace, "name": "web",
+        "status": "Synced"});
+    let application = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Application",
+        "metadata": {"namespace": namespace, "name": "web"},
+        "spec": {
+            "project": "default", "destination": {"server": "https://kubernetes.default.svc", "namespace": namespace},
+            "source": {"repoURL": "https://git.example.com/web", "path": "."},
+        },
+        "status": {
+            "sync": {"status": "Synced", "revision": "1.2.3"}, "health": {"status": "Degraded"},
+            "resources": [resource],
+            "history": [{"id": 0, "revision": "1.2.2", "deployedAt": "2026-11-21T08:40:40Z",
+                "source": {"repoURL": "https://git.example.com/web"}}],
+        },
+    });
+    site.apply([deployment(namespace), pod(namespace, "ErrImagePull"), application]).await?;
+    let kubectl = site.kubectl()?;
+    let row = ["prb/local.application.web", "-n", namespace];
+    let cause = "--for=jsonpath={.status.cause.reason}=ImagePullBackOff";
+    kubectl.run(["wait", "--for=create", "--timeout=20s", row[0], row[1], row[2]]).await?.ok()?;
+    kubectl.run(["wait", cause, "--timeout=20s", row[0], row[1], row[2]]).await?.ok()?;
+    let table = kubectl.run(["get", "prb", "-n", namespace]).await?.ok()?;
+    let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    ensure!(line("local.application.web").contains("Pod/problems-argo/web-5d4-x2x4z"), "{table}");
+    ensure!(line("local.deployment.web").contains("Application/problems-argo/web"), "{table}");
+    let get = ["get", "aap", "local.application.web", "-n", namespace, "-o", "json"];
+    let one: Value = serde_json::from_str(&kubectl.run(get).await?.ok()?)?;
+    let status = &one["status"];
+    ensure!(
+        status["cause"]["kind"] == "Deployment"
+            && status["lastGoodRevision"] == "1.2.2"
+            && status["lastGoodSince"] == "2026-11-21T08:40:40Z",
+        "{one:#}"
+    );
     Ok(())
 }

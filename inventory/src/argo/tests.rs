@@ -43,7 +43,10 @@ fn an_application_tells_sync_and_health_apart_with_revision_and_destination() {
         ..Application::default()
     };
     // What it has applied is among its links.
-    assert_eq!(Application { links: None, ..application(&shop()) }, expected);
+    let told = Application { links: None, ..application(&shop()) };
+    let project = told.project_object.clone().expect("its project");
+    assert_eq!((&*project.namespace, &*project.name), ("argocd", "web"));
+    assert_eq!(Application { project_object: None, ..told }, expected);
     let empty = application(&json!({}));
     assert_eq!((&*empty.project, &*empty.sync, empty.operation), ("default", "", None));
 }
@@ -162,4 +165,52 @@ fn an_application_that_is_well_takes_little() {
     let record = observe(&shop());
     assert_eq!(record.verdict.state, State::Ready);
     assert!(record.size() <= 650, "{}", record.size());
+}
+
+#[test]
+fn a_culprit_that_failed_by_itself_leads_to_its_object_in_the_own_cluster_alone() {
+    let object_of = |object: &Value| {
+        let culprit = application(object).culprit.expect("a culprit");
+        culprit.object.map(|key| format!("{}/{}", key.namespace, key.name))
+    };
+    let mut object = shop();
+    object["status"]["resources"] = json!([{"group": "apps", "kind": "Deployment", "namespace": "shop", "name": "web",
+        "status": "Synced", "health": {"status": "Degraded"}}]);
+    assert_eq!(object_of(&object).as_deref(), Some("shop/web"));
+    object["spec"]["destination"] = json!({"server": "https://192.0.2.1"});
+    assert_eq!(object_of(&object), None, "it is in another cluster");
+    let mut object = shop();
+    object["status"]["operationState"] = json!({"phase": "Failed", "syncResult": {"resources": [
+        {"group": "batch", "kind": "Job", "namespace": "shop", "name": "migrate", "hookPhase": "Failed"},
+    ]}});
+    assert_eq!(object_of(&object).as_deref(), Some("shop/migrate"));
+    let resource = &mut object["status"]["operationState"]["syncResult"]["resources"][0];
+    *resource = json!({"group": "apps", "kind": "Deployment", "namespace": "shop", "name": "web", "status": "SyncFailed"});
+    assert_eq!(object_of(&object), None, "what could not be synced does not say so itself");
+    object["status"]["operationState"]["syncResult"]["resources"][0] =
+        json!({"group": "x.example", "kind": "Thing", "name": "t", "hookPhase": "Error"});
+    assert_eq!(object_of(&object), None, "objects of this kind are not observed");
+}
+
+#[test]
+fn the_last_revision_that_was_synced_and_the_one_that_could_not_be_are_told() {
+    let synced = |object: &Value| application(object).synced.map(|synced| *synced).unwrap_or_default();
+    assert_eq!(synced(&shop()), SyncedRevisions::default());
+    let mut object = shop();
+    object["status"]["history"] = json!([
+        {"id": 0, "revision": "abc", "deployedAt": "1970-01-01T00:01:00Z"},
+        {"id": 1, "revisions": ["1.2.3", "def"], "deployedAt": "1970-01-01T00:02:00Z"},
+    ]);
+    assert_eq!(synced(&object).good, Some(("1.2.3,def".into(), Some(120))));
+    object["status"]["operationState"] = json!({"phase": "Failed", "finishedAt": "1970-01-01T00:03:00Z",
+        "operation": {"sync": {"revision": "1.3.0"}}});
+    assert_eq!(synced(&object).failed, Some(("1.3.0".into(), Some(180))));
+    object["status"]["operationState"]["syncResult"] = json!({"revision": "1.3.1"});
+    assert_eq!(synced(&object).failed, Some(("1.3.1".into(), Some(180))));
+    object["status"]["operationState"]["phase"] = json!("Succeeded");
+    assert_eq!(synced(&object).failed, None);
+    object["status"]["history"][1]["deployedAt"] = json!(7);
+    let record = observe(&object);
+    let message = "status.history[].deployedAt: expected a string, got a number";
+    assert_eq!((record.verdict.state, &*record.verdict.message), (State::Unknown, message));
 }

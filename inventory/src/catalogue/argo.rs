@@ -2,8 +2,8 @@
 
 use kube_cel::cel::Value;
 
-use super::{clip, matching, object::Object};
-use crate::{Application, Culprit, Interner, Seconds, Str, Verdict};
+use super::{Catalogue, clip, matching, object::Object, resources};
+use crate::{Application, Culprit, Interner, ObjectKey, Seconds, Str, SyncedRevisions, Verdict};
 
 /// The longest state, phase and condition type that are kept.
 const WORD_BYTES: usize = 64;
@@ -15,11 +15,16 @@ const ERRORS: [&str; 5] =
     ["InvalidSpecError", "ComparisonError", "UnknownError", "SyncError", "DeletionError"];
 
 /// What is kept of an Application; the error names a field that has the wrong type.
-pub(super) fn application(object: &Value, interner: &Interner) -> Result<Application, String> {
-    Reader { object: Object(object), interner }.application()
+pub(super) fn application(
+    catalogue: &Catalogue,
+    object: &Value,
+    interner: &Interner,
+) -> Result<Application, String> {
+    Reader { catalogue, object: Object(object), interner }.application()
 }
 
 struct Reader<'a> {
+    catalogue: &'a Catalogue,
     object: Object<'a>,
     interner: &'a Interner,
 }
@@ -32,17 +37,30 @@ impl Reader<'_> {
         };
         Ok(Application {
             links: None,
-            // An Application without a project is one of `default`.
-            project: self.name(&["spec", "project"])?.unwrap_or_else(|| self.interner.intern("default")),
+            project_object: self.project()?,
+            project: self.project_name()?,
             sync: self.word(&["status", "sync", "status"])?,
             health: self.word(&["status", "health", "status"])?,
-            revision: self.revision()?,
+            revision: self.revision(self.object, &["status", "sync"])?,
             destination: [cluster, self.name(&["spec", "destination", "namespace"])?],
             operation: self.operation()?,
             condition: self.condition()?.map(Box::new),
             culprit: self.culprit()?.map(Box::new),
             drifted: self.drifted()?,
+            synced: self.synced()?.map(Box::new),
         })
+    }
+
+    /// An Application without a project is one of `default`.
+    fn project_name(&self) -> Result<Str, String> {
+        Ok(self.name(&["spec", "project"])?.unwrap_or_else(|| self.interner.intern("default")))
+    }
+
+    fn project(&self) -> Result<Option<ObjectKey>, String> {
+        let namespace = clip(self.object.text(&["metadata", "namespace"])?, NAME_BYTES);
+        let kind = self.catalogue.find("argoproj.io", "AppProject").filter(|_| !namespace.is_empty());
+        let name = self.project_name()?;
+        Ok(kind.map(|kind| self.interner.key(kind, namespace, &name)))
     }
 
     fn word(&self, path: &[&str]) -> Result<Str, String> {
@@ -50,17 +68,23 @@ impl Reader<'_> {
     }
 
     fn name(&self, path: &[&str]) -> Result<Option<Str>, String> {
-        let text = self.object.text(path)?;
+        self.name_in(self.object, path)
+    }
+
+    fn name_in(&self, object: Object<'_>, path: &[&str]) -> Result<Option<Str>, String> {
+        let text = object.text(path)?;
         Ok((!text.is_empty()).then(|| self.interner.intern(clip(text, NAME_BYTES))))
     }
 
-    fn revision(&self) -> Result<Option<Str>, String> {
-        if let Some(one) = self.name(&["status", "sync", "revision"])? {
+    /// The `revision` or the `revisions` at a path.
+    fn revision(&self, object: Object<'_>, path: &[&str]) -> Result<Option<Str>, String> {
+        if let Some(one) = self.name_in(object, &[path, &["revision"]].concat())? {
             return Ok(Some(one));
         }
-        let several = self.object.list(&["status", "sync", "revisions"])?.take(Application::SOURCES);
+        let path = [path, &["revisions"]].concat();
+        let several = object.list(&path)?.take(Application::SOURCES);
         let several = several.map(|revision| {
-            let text = revision.text(&[]).map_err(|error| format!("status.sync.revisions[]{error}"))?;
+            let text = revision.text(&[]).map_err(|error| format!("{}[]{error}", path.join(".")))?;
             Ok(clip(text, NAME_BYTES))
         });
         let several: Vec<_> = several.collect::<Result<_, String>>()?;
@@ -75,8 +99,41 @@ impl Reader<'_> {
         Ok((!phase.is_empty()).then_some((phase, time)))
     }
 
+    fn synced(&self) -> Result<Option<SyncedRevisions>, String> {
+        // Argo CD appends.
+        let last = self.object.list(&["status", "history"])?.last();
+        let deployed = |last| match self.revision(last, &[])? {
+            Some(revision) => Ok(Some((revision, self.instant_in(last, &["deployedAt"])?))),
+            None => Ok(None),
+        };
+        let good = last.map(deployed).transpose();
+        let good = good.map_err(|error: String| format!("status.history[].{error}"))?.flatten();
+        let failed = match self.operation()? {
+            Some((_, at)) if self.has_failed_to_sync()? => {
+                let tried = self.revision(self.object, &["status", "operationState", "syncResult"])?;
+                let asked = || self.revision(self.object, &["status", "operationState", "operation", "sync"]);
+                let revision = if tried.is_none() { asked()? } else { tried };
+                revision.map(|revision| (revision, at))
+            }
+            _ => None,
+        };
+        let synced = SyncedRevisions { good, failed };
+        Ok((synced != SyncedRevisions::default()).then_some(synced))
+    }
+
+    /// Whether the last operation has failed, or is repeated since it has.
+    fn has_failed_to_sync(&self) -> Result<bool, String> {
+        let phase = self.object.text(&["status", "operationState", "phase"])?;
+        let retried = self.object.number(&["status", "operationState", "retryCount"])?.unwrap_or(0) > 0;
+        Ok(matches!(phase, "Failed" | "Error") || phase == "Running" && retried)
+    }
+
     fn instant(&self, path: &[&str]) -> Result<Option<Seconds>, String> {
-        let text = self.object.text(path)?;
+        self.instant_in(self.object, path)
+    }
+
+    fn instant_in(&self, object: Object<'_>, path: &[&str]) -> Result<Option<Seconds>, String> {
+        let text = object.text(path)?;
         if text.is_empty() {
             return Ok(None);
         }
@@ -102,9 +159,7 @@ impl Reader<'_> {
 
     /// The resource that explains why the Application is not well: one that could not be synced, or else a degraded one.
     fn culprit(&self) -> Result<Option<Culprit>, String> {
-        let phase = self.object.text(&["status", "operationState", "phase"])?;
-        let retried = self.object.number(&["status", "operationState", "retryCount"])?.unwrap_or(0) > 0;
-        if matches!(phase, "Failed" | "Error") || retried {
+        if self.has_failed_to_sync()? {
             for one in self.object.list(&["status", "operationState", "syncResult", "resources"])? {
                 let text = |field| one.item_text("status.operationState.syncResult.resources", field);
                 let (status, hook) = (text("status")?, text("hookPhase")?);
@@ -126,13 +181,23 @@ impl Reader<'_> {
 
     fn named(&self, resource: Object<'_>, reason: &str, message: &str) -> Result<Culprit, String> {
         let text = |field| Ok::<_, String>(self.interner.intern(clip(resource.text(&[field])?, NAME_BYTES)));
+        // What could not be synced says nothing of that itself.
+        let says_more = !matches!(reason, "SyncFailed" | "PruneFailed") && resources::is_here(self.object.0);
         Ok(Culprit {
+            object: if says_more { self.key(resource)? } else { None },
             kind: text("kind")?,
             namespace: text("namespace")?,
             name: text("name")?,
             reason: self.short(reason),
             message: self.message(message),
         })
+    }
+
+    fn key(&self, resource: Object<'_>) -> Result<Option<ObjectKey>, String> {
+        let text = |field| Ok::<_, String>(clip(resource.text(&[field])?, NAME_BYTES));
+        let Some(kind) = self.catalogue.find(text("group")?, text("kind")?) else { return Ok(None) };
+        let namespace = if self.catalogue.kind(kind).namespaced { text("namespace")? } else { "" };
+        Ok(Some(self.interner.key(kind, namespace, text("name")?)))
     }
 
     fn drifted(&self) -> Result<u32, String> {

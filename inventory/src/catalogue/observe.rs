@@ -314,7 +314,7 @@ fn detail(
         return game::detail(catalogue, of, &kind.kind, object, written, interner);
     }
     if kind.is_application() {
-        return Ok(Detail::Application(Box::new(argo::application(object, interner)?)));
+        return Ok(Detail::Application(Box::new(argo::application(catalogue, object, interner)?)));
     }
     if kind.is_tenant_quota() {
         return Ok(Detail::TenantQuota(Box::new(quota::detail(json, interner)?)));

@@ -37,7 +37,7 @@ pub(super) fn applied(kind: &Kind, object: &Value) -> Result<Option<Box<Applied>
 }
 
 /// Whether it applies to the cluster that it is in.
-fn is_here(object: &Value) -> bool {
+pub(super) fn is_here(object: &Value) -> bool {
     let destination = tree::field(object, "spec").and_then(|spec| tree::field(spec, "destination"));
     let named = |name: &str| match destination.and_then(|destination| tree::field(destination, name)) {
         Some(Value::String(text)) => Some(text.as_str()),

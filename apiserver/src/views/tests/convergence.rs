@@ -1,7 +1,7 @@
 //! Properties: the rows depend only on the current objects, not on the order of events that led to them.
 
 use gatehouse_inventory::{
-    Application, Detail, GameNumbers, GameServer, HistoryResult, Layer, PartialSum, Role, State,
+    Application, Culprit, Detail, GameNumbers, GameServer, HistoryResult, Layer, PartialSum, Role, State,
 };
 use proptest::prelude::*;
 
@@ -60,7 +60,7 @@ enum Happening {
 }
 
 /// Kinds that depend on each other and are sources of each other; the first [`FLUX`] are Flux's.
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 16] = [
     "Kustomization",
     "HelmRelease",
     "HelmChart",
@@ -75,17 +75,20 @@ const KINDS: [&str; 14] = [
     "ExternalSecret",
     "SecretStore",
     "Application",
+    "Job",
+    "AppProject",
 ];
 /// How many of [`KINDS`] are Flux's.
 const FLUX: usize = 4;
 /// Reasons and messages that the search for the root cause evaluates.
-const WORDS: [(&str, &str); 6] = [
+const WORDS: [(&str, &str); 7] = [
     ("ArtifactFailed", "not found"),
     ("SourceNotReady", "does not have an artifact"),
     ("BuildFailed", "no such file"),
     ("DependencyNotReady", "dependency is not ready according to readyExpr eval"),
     ("Progressing", ""),
     ("HealthCheckFailed", "timeout waiting for: [Deployment/apps/a status: 'InProgress']"),
+    ("Degraded", ""),
 ];
 const PLACES: [(&str, &str); 4] = [("apps", "a"), ("apps", "b"), ("infra", "a"), ("infra", "c")];
 const NAMESPACES: [&str; 3] = ["apps", "infra", "kube-system"];
@@ -131,6 +134,19 @@ fn place_key((kind, place): (usize, usize)) -> ObjectKey {
     key(id(kind), if namespaced { namespace } else { "" }, name)
 }
 
+/// A resource of an Application that has failed.
+fn culprit(place: usize) -> Culprit {
+    let kind = KINDS.iter().position(|kind| *kind == "Deployment").expect("one of them");
+    Culprit {
+        kind: "Deployment".into(),
+        namespace: "apps".into(),
+        name: "a".into(),
+        reason: "Degraded".into(),
+        message: "".into(),
+        object: Some(place_key((kind, place % PLACES.len()))),
+    }
+}
+
 /// The detail that only some kinds have, with numbers derived from the arguments.
 fn detail(kind: usize, state: usize, outcome: usize, reports: bool) -> Option<Detail> {
     let number = |at: usize| i64::try_from(at).unwrap();
@@ -159,6 +175,7 @@ fn detail(kind: usize, state: usize, outcome: usize, reports: bool) -> Option<De
             sync: words(["Synced", "OutOfSync", "Unknown", ""], state),
             health: words(["Healthy", "Degraded", "Missing", "?"], outcome),
             drifted: u32::from(reports),
+            culprit: (state % 3 == 0).then(|| Box::new(culprit(outcome))),
             ..Application::default()
         })));
     }
@@ -197,7 +214,13 @@ fn record(happening: &Happening) -> Option<Record> {
             if matches!(State::ALL[*state], State::Progressing | State::Suspended) {
                 builder = builder.last_outcome(State::ALL[*outcome]);
             }
-            let ids: Vec<_> = applied.iter().map(|n| format!("apps_a{n}_apps_Deployment")).collect();
+            // Two of them are objects that there may be.
+            let ids = applied.iter().map(|n| match n {
+                0 => "apps_a_apps_Deployment".to_owned(),
+                1 => "apps_b_argoproj.io_Application".to_owned(),
+                n => format!("apps_a{n}_apps_Deployment"),
+            });
+            let ids: Vec<_> = ids.collect();
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();
             if *kind < FLUX {
                 let references =
@@ -222,11 +245,11 @@ fn record(happening: &Happening) -> Option<Record> {
             // Circles of owners, managers and uses are among them.
             builder = owner.map_or(builder.clone(), |owner| builder.owned_by(place_key(owner)));
             builder = manager.map_or(builder.clone(), |manager| builder.managed_by(place_key(manager)));
-            if *kind >= FLUX && !uses.is_empty() {
+            if KINDS[*kind] == "Application" {
+                builder = builder.words(WORDS[*words].0, WORDS[*words].1);
+                builder = builder.uses(uses.iter().map(|used| place_key(*used))).applied(&ids);
+            } else if *kind >= FLUX && !uses.is_empty() {
                 builder = builder.uses(uses.iter().map(|used| place_key(*used)));
-                if KINDS[*kind] == "Application" {
-                    builder = builder.applied(&ids);
-                }
             }
             let mut record = builder.build();
             if let Some(mut detail) = detail(*kind, *state, *outcome, source.is_some()) {
@@ -234,6 +257,8 @@ fn record(happening: &Happening) -> Option<Record> {
                     (&mut detail, &record.detail)
                 {
                     application.links = Some(links.clone());
+                    let project = key(super::kind("AppProject"), &record.key.namespace, "a");
+                    application.project_object = Some(project);
                 }
                 record.detail = detail;
             }

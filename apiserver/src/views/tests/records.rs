@@ -268,6 +268,11 @@ impl Builder {
         match &mut self.0.detail {
             Detail::Flux(flux) => flux.applied = applied,
             Detail::Linked(links) => links.applied = applied,
+            Detail::Application(application) => {
+                let (own, layer) = (self.0.verdict.clone(), self.0.layer);
+                let links = Links { own, layer, uses: Box::default(), series: None, applied };
+                application.links = Some(Box::new(links));
+            }
             other => panic!("no inventory in {other:?}"),
         }
         self
