@@ -4,7 +4,7 @@ use gatehouse_apiservice::duration;
 
 use super::{
     TEXT_BYTES,
-    object::{Snapshot, Status},
+    object::{Artifact, Snapshot, Status},
     reason,
     wire::Text,
 };
@@ -14,7 +14,25 @@ use crate::{EntryId, History, HistoryEntry, HistoryResult, Interner, Str, catalo
 pub(super) fn history(kind: &str, status: &Status<'_>, interner: &Interner) -> History {
     let read = if kind == "HelmRelease" { release } else { reconciliations };
     let entries = status.history.as_ref().map_or(&[][..], |history| &history.0);
-    History::new(entries.iter().filter_map(|entry| read(entry, interner)))
+    let stored = status.artifact.as_ref().and_then(|artifact| stored(artifact, interner));
+    History::new(entries.iter().filter_map(|entry| read(entry, interner)).chain(stored))
+}
+
+/// What a source has stored. Of earlier artifacts its status tells nothing.
+fn stored(artifact: &Artifact<'_>, interner: &Interner) -> Option<HistoryEntry> {
+    let at = artifact.last_update_time?.0;
+    let digest = artifact.digest.as_ref().or(artifact.revision.as_ref()).map_or("", Text::as_str);
+    Some(HistoryEntry {
+        id: EntryId::digest(first_digits(digest)),
+        result: HistoryResult::Succeeded,
+        reason: text("", interner),
+        revision: given(artifact.revision.as_ref(), interner),
+        action: None,
+        first: at,
+        last: at,
+        took: None,
+        times: None,
+    })
 }
 
 /// An entry of a Kustomization, ResourceSet or FluxInstance: one for each content and status.

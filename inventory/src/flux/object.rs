@@ -375,9 +375,13 @@ pub(crate) struct Condition<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Artifact<'a> {
     #[serde(borrow)]
     pub(crate) revision: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) digest: Option<Text<'a>>,
+    pub(crate) last_update_time: Option<Instant>,
 }
 
 /// An entry of `status.history`, the newest first. In a Kustomization it describes how the last reconciliation ended, in a

@@ -416,3 +416,18 @@ fn an_inventory_of_a_hundred_thousand_entries_is_kept_in_part() {
     assert_eq!((applied.len(), applied.omitted), (10_000, 90_000));
     assert!(record.size() < 128 << 10, "{}", record.size());
 }
+
+#[test]
+fn the_history_of_a_source_is_the_artifact_that_it_has_stored() {
+    let artifact = json!({"revision": "main@sha1:1", "digest": "sha256:5c8d1f0e7a4b39c2",
+        "lastUpdateTime": "1970-01-01T00:01:00Z"});
+    let source = json!({"metadata": {"name": "x", "namespace": "ns"}, "status": {"artifact": artifact}});
+    let history = detail("GitRepository", &source).history;
+    let [entry] = history.entries() else { panic!("{history:?}") };
+    let told = (entry.id.to_string(), entry.result, entry.revision.as_deref(), entry.first, entry.last);
+    let revision = Some("main@sha1:1");
+    assert_eq!(told, ("5c8d1f0e7a4b".to_owned(), HistoryResult::Succeeded, revision, 60, 60));
+    let undated =
+        json!({"metadata": {"name": "x", "namespace": "ns"}, "status": {"artifact": {"revision": "a"}}});
+    assert!(detail("Bucket", &undated).history.entries().is_empty());
+}
