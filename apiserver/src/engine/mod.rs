@@ -7,6 +7,7 @@
 //! client.
 
 mod lag;
+mod object_metrics;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,6 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::lag::LagReporter;
+use self::object_metrics::ObjectMetrics;
 use crate::{
     clock::Clock,
     metrics::ViewMetrics,
@@ -58,6 +60,7 @@ pub async fn run(
     let caches = views.caches();
     let mut inventory = inventory.with_lag(lag::max_lag(clock.window()));
     let mut cluster_metrics = ClusterMetrics::new(&metrics);
+    let mut object_metrics = ObjectMetrics::new(&metrics);
     let mut vouched = false;
     let mut batch = Vec::with_capacity(BATCH);
     let mut ticks = interval(TICK);
@@ -74,6 +77,7 @@ pub async fn run(
                 lag.observe(&inventory, clock.window(), now());
                 if count.next() == Some(0) {
                     update_size_metrics(&inventory, &views, &metrics);
+                    object_metrics.update(&inventory);
                 }
                 is_due = advance.next() == Some(TICKS_PER_ADVANCE);
             }
