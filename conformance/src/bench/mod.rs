@@ -48,6 +48,13 @@ pub(crate) struct Arguments {
     /// Over how many namespaces to spread them
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = positive)]
     namespaces: usize,
+    /// Entries of the inventory of each Kustomization [default: 25; 0 with `--only memory`, whose targets
+    /// are without inventories]
+    #[arg(long, value_name = "NUMBER")]
+    entries: Option<usize>,
+    /// Entries of the history of each Kustomization
+    #[arg(long, value_name = "NUMBER", default_value_t = objects::HISTORY)]
+    history: u32,
     /// How long to ask for each kind of answer
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
@@ -227,14 +234,18 @@ async fn measure(
     let layout = Layout {
         objects: arguments.objects,
         namespaces: arguments.namespaces,
+        entries: arguments.entries.unwrap_or_else(|| match arguments.only {
+            Some(Part::Memory) => 0,
+            _ => objects::INVENTORY,
+        }),
+        history: arguments.history,
         now: jiff::Timestamp::now().as_second(),
     };
     fill::fill(&client, layout).await?;
-    // Each namespace has a GitRepository.
-    let objects = (layout.objects + layout.namespaces) as u64;
+    let objects = layout.flux_objects();
     match arguments.only {
         None | Some(Part::Memory) => {
-            start::measure(gatehouse, &direct, (objects, empty), &mut report).await?;
+            start::measure(gatehouse, &direct, layout, empty, &mut report).await?;
             start::webhooks(control_plane, settings, &mut report).await?;
         }
         Some(_) => gatehouse.launch().await?,

@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn bindings_of_a_caller_are_in_different_namespaces() {
-        let layout = Layout { objects: 50, namespaces: 50, now: 0 };
+        let layout = Layout { objects: 50, namespaces: 50, entries: 0, history: 0, now: 0 };
         let all: std::collections::BTreeSet<_> =
             (0..20).map(|number| namespace(layout, 3 * 20, number)).collect();
         assert_eq!(all.len(), 20);

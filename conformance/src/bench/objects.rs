@@ -15,15 +15,19 @@ const BROKEN: usize = 20;
 /// …at this position.
 const BREAK: usize = 5;
 /// Entries of a status' inventory: as many objects as a small application has.
-const INVENTORY: usize = 25;
+pub(super) const INVENTORY: usize = 25;
 /// Entries of a status' history: as many as kustomize-controller keeps.
-const HISTORY: u32 = 5;
+pub(super) const HISTORY: u32 = 5;
 
 /// How many objects are loaded, and into how many namespaces.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     pub(super) objects: usize,
     pub(super) namespaces: usize,
+    /// Entries of the inventory of each Kustomization.
+    pub(super) entries: usize,
+    /// Entries of its history.
+    pub(super) history: u32,
     /// The time of the last reconciliation of all objects, in seconds since 1970.
     pub(super) now: i64,
 }
@@ -56,14 +60,19 @@ impl Layout {
         self.ids().filter(move |id| id.place % CHAIN == CHAIN - 1 || last(id))
     }
 
+    /// How many objects of Flux there are: each namespace has a GitRepository.
+    pub(super) fn flux_objects(self) -> u64 {
+        (self.objects + self.namespaces) as u64
+    }
+
     fn time(self, seconds_ago: i64) -> String {
         jiff::Timestamp::from_second(self.now - seconds_ago).unwrap_or_default().to_string()
     }
 
     pub(super) fn kustomization_status(self, id: Id) -> Value {
         let outcome = id.outcome();
-        let entries: Vec<_> = (0..INVENTORY).map(|number| inventory_entry(id, number)).collect();
-        let history: Vec<_> = (0..HISTORY).map(|age| self.history(id, outcome, age)).collect();
+        let entries: Vec<_> = (0..self.entries).map(|number| inventory_entry(id, number)).collect();
+        let history: Vec<_> = (0..self.history).map(|age| self.history(id, outcome, age)).collect();
         let mut status = json!({
             "conditions": self.conditions(id, outcome),
             "history": history,
@@ -278,7 +287,8 @@ mod tests {
 
     use super::*;
 
-    const LAYOUT: Layout = Layout { objects: 2000, namespaces: 20, now: 1_700_000_000 };
+    const LAYOUT: Layout =
+        Layout { objects: 2000, namespaces: 20, entries: INVENTORY, history: HISTORY, now: 1_700_000_000 };
 
     #[test]
     fn an_object_is_as_large_as_real_ones() {
@@ -288,6 +298,9 @@ mod tests {
         let size = object.to_string().len();
         assert!((4000..6000).contains(&size), "{size} bytes");
         assert_eq!(object["status"]["inventory"]["entries"].as_array().map(Vec::len), Some(25));
+        let bare = Layout { entries: 0, history: 0, ..LAYOUT }.kustomization_status(id);
+        assert_eq!(bare["inventory"]["entries"], json!([]));
+        assert_eq!(bare["history"], json!([]));
     }
 
     #[test]

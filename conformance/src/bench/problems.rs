@@ -68,8 +68,8 @@ pub(super) async fn measure(
     during("waiting for their rows", until_shown(gatehouse.client, bad)).await?;
     let memory = gatehouse.process.memory()?;
     report.section(format!(
-        "Problems: {} Kustomizations with 25 entries each, {} Pods, of which {bad} are not well",
-        layout.objects, load.pods
+        "Problems: {} Kustomizations with {} entries each, {} Pods, of which {bad} are not well",
+        layout.objects, layout.entries, load.pods
     ));
     report.row("resident before the Pods (VmRSS)", mebibytes(float(before.resident)));
     report.row("resident with them", mebibytes(float(memory.resident)));
@@ -335,7 +335,8 @@ fn number_in(line: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout { objects: 200, namespaces: 20, now: 1_700_000_000 };
+    const LAYOUT: Layout =
+        Layout { objects: 200, namespaces: 20, entries: 25, history: 5, now: 1_700_000_000 };
 
     #[test]
     fn an_event_tells_which_change_it_shows() {

@@ -9,6 +9,7 @@ use gatehouse_conformance::gatehouse::Gatehouse;
 use gatehouse_conformance::progress::during;
 use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 
+use super::objects::Layout;
 use super::raw::{Get, RESOURCES};
 use super::report::{Report, mebibytes, seconds, spread};
 use super::stats::{Sample, float};
@@ -49,9 +50,11 @@ pub(super) async fn empty(gatehouse: &Gatehouse) -> anyhow::Result<Memory> {
 pub(super) async fn measure(
     gatehouse: &mut Gatehouse,
     client: &kube::Client,
-    (objects, empty): (u64, Memory),
+    layout: Layout,
+    empty: Memory,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    let objects = layout.flux_objects();
     let mut starts = Vec::new();
     for _ in 0..STARTS {
         gatehouse.kill().await?;
@@ -76,13 +79,23 @@ pub(super) async fn measure(
     }
     report.row("CPU until synced", spread(&sample(|start| start.cpu)?));
 
-    report.section(format!("Memory with {objects} Flux objects, {} s after a cold start", SETTLE.as_secs()));
+    report.section(format!(
+        "Memory with {objects} Flux objects, {} entries of an inventory and {} of a history each, {} s after a cold \
+         start",
+        layout.entries,
+        layout.history,
+        SETTLE.as_secs()
+    ));
     let resident = sample(|start| float(start.memory.resident))?.median();
     let anonymous = sample(|start| float(start.memory.anonymous))?.median();
     let peak = sample(|start| float(start.memory.peak))?.median();
-    let target = memory_target(objects);
-    let limit = format!("≤ {}", mebibytes(target));
-    report.row_with_target("resident (VmRSS)", mebibytes(resident), limit, resident <= target);
+    if layout.entries == 0 {
+        let target = memory_target(objects);
+        let limit = format!("≤ {}", mebibytes(target));
+        report.row_with_target("resident (VmRSS)", mebibytes(resident), limit, resident <= target);
+    } else {
+        report.row("resident (VmRSS)", mebibytes(resident));
+    }
     report.row("  without the program itself (RssAnon)", mebibytes(anonymous));
     report.row("peak (VmHWM)", mebibytes(peak));
     report.row("resident without objects", mebibytes(float(empty.resident)));
