@@ -11,10 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{
-    Graph, NodeId, Place, Steps, dependencies,
-    node::{insert, remove},
-};
+use super::{Graph, NodeId, Place, Steps, dependencies, node::FewIds};
 use crate::records::{self, Records};
 use crate::{ObjectKey, Seconds};
 
@@ -108,15 +105,16 @@ impl Graph {
             targets.sort_unstable();
             targets.dedup();
             targets.shrink_to_fit();
+            let targets = FewIds::from(targets);
             let before = std::mem::replace(&mut self.node_mut(id).targets, targets.clone());
             steps.take(1 + before.len() + targets.len());
             for &target in before.iter().filter(|target| targets.binary_search(target).is_err()) {
-                remove(&mut self.node_mut(target).dependents, id);
+                self.node_mut(target).dependents.remove(id);
                 affected(&self.node(target).key);
                 self.drop_unused(target);
             }
             for &target in targets.iter().filter(|target| before.binary_search(target).is_err()) {
-                insert(&mut self.node_mut(target).dependents, id);
+                self.node_mut(target).dependents.insert(id);
                 affected(&self.node(target).key);
             }
             // What it now depends on may have changed before the graph had this edge.
@@ -207,7 +205,7 @@ impl Graph {
         for &member in component {
             let targets = &self.node(member).targets;
             steps.take(1 + targets.len());
-            for target in targets {
+            for target in targets.iter() {
                 if members.contains(target) {
                     is_cycle = true;
                 } else {
