@@ -143,13 +143,8 @@ impl EventBroadcaster {
     }
 
     async fn send(&self, client: &kube::Client, notice: Notice) -> &'static str {
-        let namespace =
-            if notice.regarding.namespace.is_empty() { CLUSTER_SCOPED } else { &notice.regarding.namespace };
-        let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-        let event = self.event(&notice, namespace);
-        let sent = tokio::time::timeout(SEND, api.create(&PostParams::default(), &event)).await;
-        match sent {
-            Ok(Ok(_)) => "sent",
+        match tokio::time::timeout(SEND, self.reporter.create(client, &notice)).await {
+            Ok(Ok(())) => "sent",
             Ok(Err(error)) => {
                 tracing::warn!(error = %explain(&error), reason = notice.reason, "cannot create an Event");
                 "failed"
@@ -162,6 +157,16 @@ impl EventBroadcaster {
                 "failed"
             }
         }
+    }
+}
+
+impl Reporter {
+    /// Creates the Event of a notice, whatever was sent before.
+    pub async fn create(&self, client: &kube::Client, notice: &Notice) -> kube::Result<()> {
+        let namespace =
+            if notice.regarding.namespace.is_empty() { CLUSTER_SCOPED } else { &notice.regarding.namespace };
+        let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+        api.create(&PostParams::default(), &self.event(notice, namespace)).await.map(drop)
     }
 
     fn event(&self, notice: &Notice, namespace: &str) -> Event {
@@ -189,8 +194,8 @@ impl EventBroadcaster {
                 uid: some(uid),
                 ..ObjectReference::default()
             }),
-            reporting_controller: Some(self.reporter.controller.to_owned()),
-            reporting_instance: Some(self.reporter.instance.chars().take(128).collect()),
+            reporting_controller: Some(self.controller.to_owned()),
+            reporting_instance: Some(self.instance.chars().take(128).collect()),
             type_: Some(match notice.level {
                 Level::Normal => "Normal".to_owned(),
                 Level::Warning => "Warning".to_owned(),
@@ -319,10 +324,9 @@ mod tests {
 
     #[test]
     fn an_event_names_the_object_and_fits() {
-        let (_, broadcaster) = EventRecorder::new(outcomes(), reporter());
         let mut long = notice("n", &"a".repeat(253), "");
         long.note = "é".repeat(2000);
-        let event = broadcaster.event(&long, "n");
+        let event = reporter().event(&long, "n");
         assert!(event.metadata.name.expect("named").len() <= 253);
         assert_eq!(event.note.expect("a note").len(), NOTE_BYTES);
         let regarding = event.regarding.expect("about something");
