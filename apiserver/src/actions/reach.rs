@@ -12,7 +12,7 @@ use super::{
     remote::{Discovered, RemoteCluster, unavailable},
     target::{ROWS, malformed},
 };
-use crate::clusters::{Registry, access::ClusterAccess};
+use crate::clusters::{ALLOW_ACTIONS, Connected, Registry, access::ClusterAccess};
 
 /// What every Gatehouse takes for its own cluster, whatever that is called. No other cluster can have the name.
 pub(super) const OWN: &str = "local";
@@ -60,6 +60,14 @@ impl Place<'_> {
     }
 }
 
+/// Actions in a cluster take more than that some tool has a credential of it.
+fn not_allowed(cluster: &str, origin: &str) -> ApiError {
+    ApiError::denied(format!(
+        "cluster {cluster}: actions in it are not allowed: {origin} registers it with the credential of another tool, \
+         and needs the annotation {ALLOW_ACTIONS}: \"true\""
+    ))
+}
+
 impl Actions {
     /// The cluster of a row of `resource`. 404 unless the user may see it; 503 if it does not answer.
     pub(super) async fn reach<'a>(&self, ask: &'a Ask, resource: &str) -> Result<Place<'a>, ApiError> {
@@ -85,8 +93,12 @@ impl Actions {
         if let Some(why) = standing.unheard {
             return Err(unavailable(name, &why));
         }
-        let client = remotes.registry.client(name);
-        let client = client.ok_or_else(|| unavailable(name, "there is no way to it"))?;
+        let connected = remotes.registry.connected(name);
+        let Connected { client, origin, allows_actions } =
+            connected.ok_or_else(|| unavailable(name, "there is no way to it"))?;
+        if !allows_actions {
+            return Err(not_allowed(name, &origin));
+        }
         let name = Str::from(name);
         let requests = RemoteCluster::new(name.clone(), client, Arc::clone(&remotes.discovered));
         Ok(Place { cluster: Reached { id: standing.id, name, requests: Arc::new(requests) }, object })

@@ -23,10 +23,15 @@ mod starts;
 use gatehouse_inventory::source::WatchSettings;
 
 pub use self::{observer::identity, origins::Origins};
-pub(crate) use self::{registrar::Registrar, registry::Registry};
+pub(crate) use self::{
+    registrar::Registrar,
+    registry::{Connected, Registry},
+};
 
 /// The label whose value is the name of a cluster.
 pub const LABEL: &str = "gatehouse.dev/cluster";
+/// The annotation `true`, by which an object of another tool allows actions with its credential.
+pub const ALLOW_ACTIONS: &str = "gatehouse.dev/allow-actions";
 
 /// What remote clusters need.
 pub struct ClusterParts {

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    ClusterParts, Registry,
+    ClusterParts, Connected, Registry,
     connection::Connection,
     identities::{Age, Identities},
     observer::{self, Observer, Target},
@@ -62,6 +62,7 @@ pub(crate) struct Registrar {
 struct Registered {
     registration: Registration,
     digest: [u8; 32],
+    allows_actions: bool,
     ignored: Vec<Str>,
     observed: Option<Observed>,
 }
@@ -206,6 +207,7 @@ impl Registrar {
         let Accepted { wanted, refused, ignored } = accepted;
         let (origin, digest) = (Str::clone(&wanted.origin), wanted.digest);
         let age = (wanted.created, Str::clone(&origin));
+        let allows_actions = wanted.allows_actions;
         let credential = match refused {
             Some(refusal) => Err(refusal),
             None => wanted.credential.as_ref().map_err(Clone::clone),
@@ -221,6 +223,7 @@ impl Registrar {
         let is_same = |before: &Registered| {
             before.registration == registration
                 && before.digest == digest
+                && before.allows_actions == allows_actions
                 && before.ignored == ignored
                 && !before.has_ended()
         };
@@ -262,8 +265,13 @@ impl Registrar {
             observed =
                 connection.map(|connection| self.observe(id, connection, &registration, age, &ignored));
         }
-        self.registry.connect(&name, observed.as_ref().map(|observed| observed.connection.client.clone()));
-        self.clusters.insert(name, Registered { registration, digest, ignored, observed });
+        let connected = observed.as_ref().map(|observed| Connected {
+            client: observed.connection.client.clone(),
+            origin: registration.origin.clone(),
+            allows_actions,
+        });
+        self.registry.connect(&name, connected);
+        self.clusters.insert(name, Registered { registration, digest, allows_actions, ignored, observed });
     }
 
     fn observe(

@@ -19,13 +19,24 @@ use tokio::{sync::watch, time::Instant};
 /// How long a removed cluster is remembered: as long as a client may come from another replica and have its rows.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
+/// A cluster that can be asked.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    /// Does not retry.
+    pub(crate) client: kube::Client,
+    /// The object that registers it.
+    pub(crate) origin: Str,
+    /// Whether that object lets its credential be used for actions.
+    pub(crate) allows_actions: bool,
+}
+
 /// See the module.
 pub(crate) struct Registry {
     /// The name of the local cluster.
     pub(crate) local: Str,
     names: watch::Sender<BTreeSet<Str>>,
     removed: Mutex<BTreeMap<Str, Instant>>,
-    clients: Mutex<BTreeMap<Str, kube::Client>>,
+    connected: Mutex<BTreeMap<Str, Connected>>,
     /// When the registrations that are known were read from kube-apiserver.
     confirmed: AtomicI64,
 }
@@ -43,7 +54,7 @@ impl Registry {
             local,
             names,
             removed: Mutex::default(),
-            clients: Mutex::default(),
+            connected: Mutex::default(),
             confirmed: AtomicI64::new(Seconds::MIN),
         }
     }
@@ -70,17 +81,17 @@ impl Registry {
         self.confirmed.load(Ordering::Relaxed) >= now.saturating_sub(lag)
     }
 
-    /// A client of a remote cluster, which does not retry; `None` if it is not registered, or its registration refused.
-    pub(crate) fn client(&self, name: &str) -> Option<kube::Client> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    /// The way to a remote cluster; `None` if it is not registered, or its registration refused.
+    pub(crate) fn connected(&self, name: &str) -> Option<Connected> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// Records the way to a cluster.
-    pub(super) fn connect(&self, name: &Str, client: Option<kube::Client>) {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        match client {
-            Some(client) => drop(clients.insert(name.clone(), client)),
-            None => drop(clients.remove(name)),
+    pub(super) fn connect(&self, name: &Str, way: Option<Connected>) {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        match way {
+            Some(way) => drop(connected.insert(name.clone(), way)),
+            None => drop(connected.remove(name)),
         }
     }
 

@@ -18,7 +18,8 @@ use kube::api::PostParams;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::caller::Caller;
+use crate::caller::{Answer, Caller};
+use crate::clusters::cluster_role;
 use crate::site::{API, Site};
 use crate::world::{World, settles};
 
@@ -29,6 +30,8 @@ const ARGOCD: &str = "origin-argocd";
 const FLEET: &str = "origin-fleet";
 const SECRETS: &str = "origin-fleet-secrets";
 const NAME: &str = "origins-eu";
+/// May do everything with the views of the hub.
+const ACTS: &str = "acts-by-origins";
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![world.shared("clusters::objects_of_other_tools_register_clusters", every_origin)]
@@ -38,6 +41,7 @@ struct Hub {
     // Dropped before what it uses.
     _gatehouse: Gatehouse,
     admin: Caller,
+    acts: Caller,
     spoke: ControlPlane,
     site: Arc<Site>,
 }
@@ -61,6 +65,7 @@ impl Hub {
             format!("--argocd-cluster-namespaces={ARGOCD}"),
             format!("--cluster-profile-namespaces={FLEET}"),
             format!("--cluster-profile-secrets-namespace={SECRETS}"),
+            "--enable-actions".to_owned(),
         ];
         let options =
             Options { name: Some("origins".to_owned()), flags: flags.into(), ..site.options.clone() };
@@ -68,7 +73,11 @@ impl Hub {
         let gatehouse = Gatehouse::start(&site.control_plane, &options).await?;
         let root = gatehouse.kubeconfig_for(&site.control_plane, "root", Some("system:masters"))?;
         let admin = Caller::of_kubeconfig(&root).await?;
-        Ok(Self { _gatehouse: gatehouse, admin, spoke, site })
+        let sees = json!({"apiGroups": ["view.gatehouse.dev"], "resources": ["*"], "verbs": ["*"]});
+        site.apply(cluster_role(ACTS, &sees)).await?;
+        let acts = gatehouse.kubeconfig_for(&site.control_plane, ACTS, None)?;
+        let acts = Caller::of_kubeconfig(&acts).await?;
+        Ok(Self { _gatehouse: gatehouse, admin, acts, spoke, site })
     }
 
     async fn delete(&self, path: &str) -> anyhow::Result<()> {
@@ -95,6 +104,31 @@ impl Hub {
     async fn is_reached(&self, origin: &str) -> anyhow::Result<()> {
         self.becomes(origin, "Authenticated", ("True", "CredentialAccepted")).await?;
         self.becomes(origin, "Registered", ("True", "Accepted")).await?;
+        Ok(())
+    }
+
+    /// Actions are refused unless the object that registers the cluster has the annotation.
+    async fn allows_actions_once(&self, origin: &str, object: Value) -> anyhow::Result<()> {
+        let path = format!("{API}/namespaces/default/fluxresources/{NAME}.kustomization.web/reconcile");
+        let ask = async || self.acts.post(&path, &json!({})).await;
+        let is_closed = |answer: &Answer| {
+            let message = answer.body["message"].as_str().unwrap_or_default();
+            answer.code == StatusCode::FORBIDDEN
+                && message.contains(origin)
+                && message.contains("gatehouse.dev/allow-actions: \"true\"")
+        };
+        settles(format!("{origin} allows no actions"), SOON, ask, is_closed).await?;
+        for (value, is_open) in [("yes", false), ("true", true), ("false", false)] {
+            let mut annotated = object.clone();
+            annotated["metadata"]["annotations"] = json!({"gatehouse.dev/allow-actions": value});
+            self.site.apply([annotated]).await?;
+            // It is looked for, and the cluster has no Kustomizations.
+            let is_found_missing = |answer: &Answer| answer.code == StatusCode::NOT_FOUND;
+            let decided =
+                |answer: &Answer| if is_open { is_found_missing(answer) } else { is_closed(answer) };
+            settles(format!("{origin} says {value}"), SOON, ask, decided).await?;
+        }
+        self.site.apply([object]).await?;
         Ok(())
     }
 
@@ -139,7 +173,8 @@ async fn by_cluster_api(hub: &Hub) -> anyhow::Result<()> {
     hub.becomes(&origin, "Reachable", ("False", "Silent")).await?;
     let right = spokes::kubeconfig(&hub.spoke)?.to_string();
     hub.site.apply([of_cluster_api(&name, &right)]).await?;
-    hub.is_reached(&origin).await
+    hub.is_reached(&origin).await?;
+    hub.allows_actions_once(&origin, of_cluster_api(&name, &right)).await
 }
 
 fn of_argo_cd(name: &str, server: &str, config: &Value) -> Value {
@@ -164,6 +199,7 @@ async fn by_argo_cd(hub: &Hub) -> anyhow::Result<()> {
     hub.delete(&format!("/api/v1/namespaces/{CAPI}/secrets/{NAME}-kubeconfig")).await?;
     let origin = format!("Secret {ARGOCD}/cluster-{NAME}");
     hub.is_reached(&origin).await?;
+    hub.allows_actions_once(&origin, of_argo_cd(NAME, server, &config)).await?;
     let none = hub.admin.get(&format!("{API}/clusterhealths/in-cluster")).await?;
     ensure!(none.code == StatusCode::NOT_FOUND, "the hub is skipped: {none:?}");
     config["tlsClientConfig"]["insecure"] = true.into();
@@ -219,6 +255,7 @@ async fn by_cluster_profile(hub: &Hub) -> anyhow::Result<()> {
     let text = kubeconfig.to_string();
     hub.site.apply([secret(SECRETS, "eu-kubeconfig", "Opaque", &json!({}), &[("config", &text)])]).await?;
     hub.is_reached(&origin).await?;
+    hub.allows_actions_once(&origin, profile(provider, &cluster, &of_kubeconfig)).await?;
 
     let elsewhere = json!({"name": "eu-kubeconfig", "key": "config", "namespace": "kube-system"});
     hub.site.apply([profile(provider, &cluster, &elsewhere)]).await?;

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     super::kubeconfig::{Credential, known_fields, refused},
-    Wanted, created, digest, name, origin,
+    Wanted, allows_actions, created, digest, name, origin,
     secrets::{self, Format},
 };
 
@@ -37,6 +37,7 @@ fn read(secret: &Secret) -> Option<Wanted> {
         created: created(&secret.metadata),
         name,
         name_field,
+        allows_actions: allows_actions(&secret.metadata),
         digest: digest([server.as_bytes(), secrets::bytes(secret, "config").unwrap_or_default()]),
         credential: credential(secret)
             .map_err(|refusal| Refusal { reason: REASON.into(), message: refusal.message }),

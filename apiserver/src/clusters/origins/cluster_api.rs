@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::{
     super::kubeconfig::{Credential, refused},
-    Wanted, created, digest, name, origin,
+    Wanted, allows_actions, created, digest, name, origin,
     secrets::{self, Format},
 };
 
@@ -32,6 +32,7 @@ fn read(secret: &Secret) -> Option<Wanted> {
         created: created(&secret.metadata),
         name,
         name_field,
+        allows_actions: allows_actions(&secret.metadata),
         digest: digest([text.as_ref().map_or("", |text| *text).as_bytes()]),
         credential: text.and_then(|text| Credential::parse(text, None)),
     })

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use self::{profiles::Profiles, secrets::Secrets};
-use super::{LABEL, kubeconfig::Credential};
+use super::{ALLOW_ACTIONS, LABEL, kubeconfig::Credential};
 
 /// How long one request may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -55,6 +55,8 @@ pub(super) struct Wanted {
     /// The name that the cluster shall have, and the field that says so.
     pub(super) name: Str,
     pub(super) name_field: Str,
+    /// Whether the credential may be used for actions, if the cluster grants that.
+    pub(super) allows_actions: bool,
     pub(super) credential: Result<Credential, Refusal>,
     /// Of what the credential was read from, which is not kept.
     pub(super) digest: [u8; 32],
@@ -259,6 +261,13 @@ fn name(metadata: &ObjectMeta, otherwise: (&str, &str)) -> (Str, Str) {
         Some(label) => (label.as_str().into(), format!("metadata.labels[{LABEL}]").into()),
         None => (otherwise.0.into(), otherwise.1.into()),
     }
+}
+
+/// Whether an object of another tool allows actions. Its credential was made for that tool, and is often one that may
+/// impersonate everybody, so the cluster's RBAC alone would allow them to everybody.
+fn allows_actions(metadata: &ObjectMeta) -> bool {
+    let annotations = metadata.annotations.as_ref();
+    annotations.and_then(|annotations| annotations.get(ALLOW_ACTIONS)).is_some_and(|value| value == "true")
 }
 
 /// A digest of several texts that tells where each ends.

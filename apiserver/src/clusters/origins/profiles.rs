@@ -18,7 +18,8 @@ use serde_json::Value;
 
 use super::{
     super::kubeconfig::{CLUSTER_FIELDS, Credential, known_fields, of_user, refused},
-    Entry, Known, READS, Unread, Version, Wanted, ask, created, digest, name, origin, secrets, version,
+    Entry, Known, READS, Unread, Version, Wanted, allows_actions, ask, created, digest, name, origin,
+    secrets, version,
 };
 
 /// What a refused one is called in a condition.
@@ -134,6 +135,7 @@ pub(super) fn wanted(profile: &DynamicObject, secret: Option<&Secret>, namespace
         created: created(&profile.metadata),
         name,
         name_field,
+        allows_actions: allows_actions(&profile.metadata),
         digest: digest([status.as_bytes()].into_iter().chain(data)),
         credential: provider(&profile.data).and_then(|provider| provider.credential(secret, namespace)),
     }

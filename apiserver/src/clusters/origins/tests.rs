@@ -286,6 +286,30 @@ fn a_cluster_profile_names_a_secret_of_one_namespace() {
 }
 
 #[test]
+fn an_object_of_another_tool_allows_actions_by_its_annotation_alone() {
+    let kubeconfig = kubeconfig(|_| {}).to_string();
+    let [labelled, of_capi, profile] = with_kubeconfig(&kubeconfig);
+    let of_argocd = argocd(|_| {}).unwrap();
+    let allowed = [labelled, of_capi, profile, of_argocd].map(|wanted| wanted.allows_actions);
+    assert_eq!(allowed, [true, false, false, false], "the first was made for Gatehouse");
+    for (value, is_allowed) in [("true", true), ("True", false), ("yes", false), ("", false)] {
+        let metadata = json!({
+            "name": "eu-kubeconfig", "namespace": "ns", "labels": {"cluster.x-k8s.io/cluster-name": "eu"},
+            "annotations": {ALLOW_ACTIONS: value},
+        });
+        let of_capi = secret(&metadata, "cluster.x-k8s.io/secret", &[("value", &kubeconfig)]);
+        let of_capi = (cluster_api::FORMAT.read)(&of_capi).unwrap();
+        let of_argocd = (argocd::FORMAT.read)(&secret(&metadata, "Opaque", &[])).unwrap();
+        let profile = by_token(
+            |profile| profile["metadata"]["annotations"] = metadata["annotations"].clone(),
+            Some("t"),
+        );
+        let allowed = [of_capi, of_argocd, profile].map(|wanted| wanted.allows_actions);
+        assert_eq!(allowed, [is_allowed; 3], "{value:?}");
+    }
+}
+
+#[test]
 fn the_deprecated_list_of_providers_counts_after_the_other() {
     let moved = by_token(
         |profile| {
