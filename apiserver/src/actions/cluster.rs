@@ -36,7 +36,7 @@ pub(crate) struct Call {
     pub(crate) audit_id: Option<HeaderValue>,
     /// Whether everything is checked and nothing written.
     pub(crate) dry_run: bool,
-    /// The field manager that the requester named, for a Gatehouse that the request is handed on to.
+    /// The field manager that the requester named. It counts where the requester writes: in another cluster.
     pub(crate) field_manager: Option<String>,
 }
 
@@ -56,17 +56,23 @@ impl Handed<'_> {
     /// Path and query.
     pub(super) fn path(&self, call: &Call) -> String {
         let Self { subresource, namespace, name, .. } = self;
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        if let Some(manager) = &call.field_manager {
-            query.append_pair("fieldManager", manager);
-        }
-        if call.dry_run {
-            query.append_pair("dryRun", "All");
-        }
-        let (query, plural) = (query.finish(), subresource.resource.plural);
+        let plural = subresource.resource.plural;
         let path = format!("/apis/{API_VERSION}/namespaces/{namespace}/{plural}/{name}/{}", subresource.name);
-        if query.is_empty() { path } else { format!("{path}?{query}") }
+        with_parameters(&path, call.field_manager.as_deref(), call)
     }
+}
+
+/// A path with the parameters of a write.
+fn with_parameters(path: &str, manager: Option<&str>, call: &Call) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    if let Some(manager) = manager {
+        query.append_pair("fieldManager", manager);
+    }
+    if call.dry_run {
+        query.append_pair("dryRun", "All");
+    }
+    let query = query.finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
 /// Reads and patches single objects.
@@ -93,12 +99,11 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     }
 }
 
-/// A request for a merge patch.
-pub(super) fn patching(path: &str, call: &Call) -> Builder {
-    let dry_run = if call.dry_run { "&dryRun=All" } else { "" };
+/// A request for a merge patch by a field manager.
+pub(super) fn patching(path: &str, manager: &str, call: &Call) -> Builder {
     Request::builder()
         .method(Method::PATCH)
-        .uri(format!("{path}?fieldManager={FIELD_MANAGER}{dry_run}"))
+        .uri(with_parameters(path, Some(manager), call))
         .header(header::CONTENT_TYPE, "application/merge-patch+json")
 }
 
@@ -179,8 +184,8 @@ impl Cluster for LocalCluster {
     ) -> BoxFuture<'a, Result<Value, ApiError>> {
         async move {
             let request = match &call.requester {
-                Some(requester) => self.for_requester(patching(path, call), requester).await?,
-                None => patching(path, call),
+                Some(requester) => self.for_requester(patching(path, FIELD_MANAGER, call), requester).await?,
+                None => patching(path, FIELD_MANAGER, call),
             };
             self.ask(request, change.to_string().into_bytes(), call).await
         }

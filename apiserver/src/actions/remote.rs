@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use gatehouse_apiservice::{action::SUBRESOURCES, client::explain, view::API_VERSION};
+use gatehouse_apiservice::{FIELD_MANAGER, action::SUBRESOURCES, client::explain, view::API_VERSION};
 use gatehouse_inventory::Str;
 use gatehouse_serving::ApiError;
 use http::{Request, StatusCode, header, request::Builder};
@@ -220,7 +220,9 @@ impl Cluster for RemoteCluster {
     ) -> BoxFuture<'a, Result<Value, ApiError>> {
         async move {
             let body = change.to_string().into_bytes();
-            let patched = self.ask(patching(path, call), body, call, PATIENCE).await;
+            // The user writes, and may say by which client.
+            let manager = call.field_manager.as_deref().unwrap_or(FIELD_MANAGER);
+            let patched = self.ask(patching(path, manager, call), body, call, PATIENCE).await;
             patched.map_err(|failure| self.told(failure))
         }
         .boxed()

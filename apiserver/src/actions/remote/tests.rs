@@ -72,7 +72,7 @@ async fn an_object_is_read_and_patched_as_the_user() {
     cluster.patch(OBJECT, &json!({"spec": {}}), &call()).await.expect("patched");
     let asked = asked.lock().expect("lock");
     let lines: Vec<_> = asked.iter().map(|(line, ..)| line.as_str()).collect();
-    let patch = format!("PATCH {OBJECT}?fieldManager=gatehouse&dryRun=All");
+    let patch = format!("PATCH {OBJECT}?fieldManager=my+ci&dryRun=All");
     assert_eq!(lines, ["GET /apis/view.gatehouse.dev/v1alpha1", &format!("GET {OBJECT}"), &patch]);
     assert!(
         !asked[0].1.contains_key("impersonate-user"),
@@ -82,6 +82,14 @@ async fn an_object_is_read_and_patched_as_the_user() {
         assert_eq!(headers["impersonate-user"], "jane", "{line}");
         assert_eq!(headers["impersonate-group"], "team", "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_patch_is_by_gatehouse_unless_the_user_names_another_field_manager() {
+    let (cluster, asked) = cluster(false, 200, "{}");
+    let call = Call { field_manager: None, dry_run: false, ..call() };
+    cluster.patch(OBJECT, &json!({"spec": {}}), &call).await.expect("patched");
+    assert_eq!(asked.lock().expect("lock")[0].0, format!("PATCH {OBJECT}?fieldManager=gatehouse"));
 }
 
 #[tokio::test]
