@@ -20,6 +20,7 @@ mod patch;
 mod reach;
 mod reconcile;
 mod remote;
+mod remote_events;
 mod report;
 mod suspension;
 mod target;
@@ -55,6 +56,7 @@ use self::{
     body::Body as Request,
     cluster::{Call, Handed, LocalCluster},
     reach::{OWN, Reached, Remotes},
+    remote_events::RemoteEvents,
     report::Reports,
     suspension::Given,
     turns::Turns,
@@ -137,12 +139,15 @@ impl Actions {
         let stop = background.stop();
         let (events, broadcaster) = EventRecorder::new(metrics.events(), report::reporter(&identity));
         background.spawn("Events of actions", broadcaster.run(client.clone(), stop.clone()));
-        let (reports, queue) = Reports::new(events, &identity, events_address.is_some());
+        let (remote_events, broadcaster) = RemoteEvents::new(metrics.events(), report::reporter(&identity));
+        background.spawn("Events of actions in remote clusters", broadcaster.run(stop.clone()));
+        let (reports, queue) = Reports::new(events, remote_events, &identity, events_address.is_some());
         if let (Some(address), Some(queue)) = (events_address, queue) {
             background
                 .spawn("events to notification-controller", report::forward(address, queue, stop.clone()));
         }
-        let local = Reached { id: LOCAL, name: cluster, requests: Arc::new(LocalCluster::new(client)) };
+        let local =
+            Reached { id: LOCAL, name: cluster, requests: Arc::new(LocalCluster::new(client)), events: None };
         let actions = Arc::new(Self {
             local,
             remotes: remotes.map(|registry| Remotes::new(registry, Arc::clone(&authorizer))),

@@ -23,6 +23,8 @@ pub(super) struct Reached {
     pub(super) id: ClusterId,
     pub(super) name: Str,
     pub(super) requests: Arc<dyn Cluster>,
+    /// By which Events are created in another cluster: its registered account.
+    pub(super) events: Option<kube::Client>,
 }
 
 impl Reached {
@@ -100,8 +102,9 @@ impl Actions {
             return Err(not_allowed(name, &origin));
         }
         let name = Str::from(name);
+        let events = Some(client.clone());
         let requests = RemoteCluster::new(name.clone(), client, Arc::clone(&remotes.discovered));
-        Ok(Place { cluster: Reached { id: standing.id, name, requests: Arc::new(requests) }, object })
+        Ok(Place { cluster: Reached { id: standing.id, name, requests: Arc::new(requests), events }, object })
     }
 
     /// The name of the cluster of a row, and `KIND.NAME`. The local cluster's may have dots.

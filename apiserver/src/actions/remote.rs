@@ -3,7 +3,8 @@
 //! If the cluster serves the subresource itself, the request is handed on to it; else the object is patched. In both
 //! ways that cluster's own RBAC, policies and audit log see the user.
 //!
-//! **Invariant:** Gatehouse does nothing there by itself: every request but discovery impersonates a requester.
+//! **Invariant:** Gatehouse changes nothing there by itself: every request but discovery impersonates a requester. Only
+//! [Events](super::remote_events) about what was done are created by its own account.
 //!
 //! **Invariant:** each answer is bounded in time and size, and every error names the cluster.
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ask, live::Live, target::Target};
+use super::{Ask, live::Live, remote_events::RemoteEvents, target::Target};
 
 /// The `reportingController` of Events.
 const CONTROLLER: &str = "gatehouse.dev/apiserver";
@@ -82,6 +82,7 @@ pub(super) struct Deed<'a> {
 /// Reports actions. Never waits and never fails.
 pub(super) struct Reports {
     events: EventRecorder,
+    remote: RemoteEvents,
     forward: Option<mpsc::Sender<Value>>,
     instance: String,
 }
@@ -90,6 +91,7 @@ impl Reports {
     /// Also the queue of what is to be sent to notification-controller, if `forwards`.
     pub(super) fn new(
         events: EventRecorder,
+        remote: RemoteEvents,
         instance: &str,
         forwards: bool,
     ) -> (Self, Option<mpsc::Receiver<Value>>) {
@@ -99,23 +101,25 @@ impl Reports {
         } else {
             (None, None)
         };
-        (Self { events, forward, instance: instance.to_owned() }, queue)
+        (Self { events, remote, forward, instance: instance.to_owned() }, queue)
     }
 
-    /// Reports a write. A dry run wrote nothing; in another cluster the user wrote, whom its audit log has.
+    /// Reports a write; a dry run wrote nothing. `--events-addr` is the notification-controller of the local cluster,
+    /// whose Alerts are about its own objects.
     pub(super) fn report(&self, ask: &Ask, target: &Target, written: &Live, deed: &Deed<'_>) {
-        if ask.call.dry_run || !target.cluster.is_local() {
+        if ask.call.dry_run {
             return;
         }
         let by = ask.call.requester.as_ref().map(|user| format!(" by {}", user.name)).unwrap_or_default();
         let why = deed.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let note = format!("{}{by}{}{why}", deed.action.done(), deed.detail);
-        if let Some(forward) = &self.forward
+        if target.cluster.is_local()
+            && let Some(forward) = &self.forward
             && forward.try_send(self.event(target, written, deed.action, &note)).is_err()
         {
             tracing::warn!("the queue to --events-addr is full: an event is dropped");
         }
-        self.events.record(Notice {
+        let notice = Notice {
             regarding: Object {
                 api_version: target.api_version(),
                 kind: target.kind.clone(),
@@ -129,7 +133,11 @@ impl Reports {
             note,
             // Each version of an object is another Event.
             cause: written.version().to_owned(),
-        });
+        };
+        match &target.cluster.events {
+            None => self.events.record(notice),
+            Some(client) => self.remote.record(&target.cluster.name, client.clone(), notice),
+        }
     }
 
     /// As Flux's controllers send it (`Event` of github.com/fluxcd/pkg/apis/event/v1beta1).

@@ -58,7 +58,8 @@ fn in_namespace(namespace: &str, name: &str, group: &str, resource: &str, verbs:
 }
 
 /// Whom Gatehouse may impersonate in a remote cluster, to act there as the user who asks: these users, in these groups.
-/// Each by name: RBAC has no pattern, and whoever may impersonate everybody may do everything. Empty without users.
+/// Each by name: RBAC has no pattern, and whoever may impersonate everybody may do everything. It may also create Events
+/// about what was done. Empty without users.
 pub fn spoke_actions(users: &[&str], groups: &[&str]) -> Vec<Value> {
     if users.is_empty() {
         return Vec::new();
@@ -69,6 +70,7 @@ pub fn spoke_actions(users: &[&str], groups: &[&str]) -> Vec<Value> {
         rules.push(named("", "groups", groups, &["impersonate"]));
     }
     rules.push(rule(&["authentication.k8s.io"], &["uids"], &["impersonate"]));
+    rules.push(rule(&["events.k8s.io"], &["events"], &["create"]));
     vec![role(&name, &rules), in_spoke(Account(SPOKE).cluster_role_binding(&name, &name))]
 }
 
@@ -132,6 +134,7 @@ mod tests {
             impersonate("", "users", &json!(["jane"])),
             impersonate("", "groups", &json!(["team-a"])),
             impersonate("authentication.k8s.io", "uids", &Value::Null),
+            rule(&["events.k8s.io"], &["events"], &["create"]),
         ]);
         assert_eq!(role["rules"], rules);
         assert_eq!(

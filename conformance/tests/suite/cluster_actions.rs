@@ -14,6 +14,7 @@ use http::StatusCode;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::alerts::Alerts;
 use crate::caller::{Answer, Caller};
 use crate::clusters::cluster_role;
 use crate::relay::Relay;
@@ -44,6 +45,7 @@ struct Scene {
     // Dropped before what they use.
     gatehouse: Gatehouse,
     relay: Relay,
+    alerts: Alerts,
     spoke: ControlPlane,
     client: kube::Client,
     site: Arc<Site>,
@@ -52,6 +54,8 @@ struct Scene {
 async fn far_away(site: Arc<Site>) -> anyhow::Result<()> {
     let scene = Scene::start(site).await?;
     by_a_patch(&scene).await?;
+    by_an_annotation(&scene).await?;
+    alerts(&scene).await?;
     refused(&scene).await?;
     by_its_gatehouse(&scene).await?;
     cut(&scene).await
@@ -59,15 +63,21 @@ async fn far_away(site: Arc<Site>) -> anyhow::Result<()> {
 
 impl Scene {
     async fn start(site: Arc<Site>) -> anyhow::Result<Self> {
-        let mut manifests = crds::only(&["kustomizations.kustomize.toolkit.fluxcd.io"])?;
-        let object = kustomization(NAMESPACE, "web", Ok(()));
-        manifests.push(Manifest { origin: "(trial)".to_owned(), object });
+        let mut manifests = crds::only(&[
+            "kustomizations.kustomize.toolkit.fluxcd.io",
+            "fluxinstances.fluxcd.controlplane.io",
+            "resourcesetinputproviders.fluxcd.controlplane.io",
+        ])?;
+        let mut objects = vec![kustomization(NAMESPACE, "web", Ok(()))];
+        objects.extend(of_the_operator());
+        manifests.extend(manifests_of(objects));
         let spoke = spokes::start(manifests).await?;
         let client = spoke.client().await?;
         let mut objects = rights::spoke_rights(registration::kinds());
         objects.extend(rights::spoke_actions(&[ACTS, ASKS, BLIND], &[]));
         let flux = json!({
-            "apiGroups": ["kustomize.toolkit.fluxcd.io"], "resources": ["kustomizations"], "verbs": ["get", "patch"],
+            "apiGroups": ["kustomize.toolkit.fluxcd.io", "fluxcd.controlplane.io"], "verbs": ["get", "patch"],
+            "resources": ["kustomizations", "fluxinstances", "resourcesetinputproviders"],
         });
         objects.extend(cluster_role(ACTS, &flux));
         load::apply(&client, manifests_of(objects)).await?;
@@ -100,10 +110,12 @@ impl Scene {
             site.apply(objects).await?;
         }
         site.apply([spokes::secret(FAR, &kubeconfig)]).await?;
-        let flags = vec![spokes::flag(), "--enable-actions".to_owned()];
+        let alerts = Alerts::start().await?;
+        let flags =
+            vec![spokes::flag(), "--enable-actions".to_owned(), format!("--events-addr={}", alerts.url)];
         let options = Options { name: Some("hub-that-acts".to_owned()), flags, ..site.options.clone() };
         let gatehouse = Gatehouse::start(&site.control_plane, &options).await?;
-        Ok(Self { gatehouse, relay, spoke, client, site })
+        Ok(Self { gatehouse, relay, alerts, spoke, client, site })
     }
 
     async fn caller(&self, user: &str, group: Option<&str>) -> anyhow::Result<Caller> {
@@ -117,6 +129,21 @@ impl Scene {
         Ok(self.client.request(http::Request::get(path).body(Vec::new())?).await?)
     }
 
+    /// Waits for an Event with this note in the remote cluster.
+    async fn has_event(&self, note: &str) -> anyhow::Result<()> {
+        let events = format!("/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events");
+        let ask = async || {
+            let request = http::Request::get(&events).body(Vec::new())?;
+            anyhow::Ok(self.client.request::<Value>(request).await?)
+        };
+        let is_there = |events: &Value| {
+            let uid = |event: &Value| event["regarding"]["uid"].is_string();
+            let events = events["items"].as_array().into_iter().flatten();
+            events.into_iter().any(|event| event["note"] == note && uid(event))
+        };
+        settles(note, SOON, ask, is_there).await.map(drop)
+    }
+
     /// Asks until the cluster is observed.
     async fn until_it_is_known(&self, caller: &Caller) -> anyhow::Result<()> {
         let ask = async || caller.post(&path("reconcile?dryRun=All"), &json!({})).await;
@@ -124,6 +151,21 @@ impl Scene {
             .await
             .map(drop)
     }
+}
+
+/// Objects that an annotation suspends.
+fn of_the_operator() -> [Value; 2] {
+    let object = |kind: &str, name: &str, spec: Value| {
+        json!({
+            "apiVersion": "fluxcd.controlplane.io/v1", "kind": kind,
+            "metadata": {"namespace": NAMESPACE, "name": name}, "spec": spec,
+        })
+    };
+    let distribution = json!({"distribution": {"version": "2.x", "registry": "ghcr.io/fluxcd"}});
+    [
+        object("FluxInstance", "flux", distribution),
+        object("ResourceSetInputProvider", "inputs", json!({"type": "Static", "defaultValues": {"a": "b"}})),
+    ]
 }
 
 fn manifests_of(objects: Vec<Value>) -> Vec<Manifest> {
@@ -151,6 +193,12 @@ async fn by_a_patch(scene: &Scene) -> anyhow::Result<()> {
     ensure!(done["metadata"]["name"] == format!("{FAR}.kustomization.web"), "{done:#}");
     ensure!(done["status"]["objects"][0]["uid"] == live["metadata"]["uid"], "{done:#}");
     ensure!(live["metadata"]["managedFields"].to_string().contains("\"manager\":\"gatehouse\""), "{live:#}");
+    created(
+        caller.post(&path("reconcile?fieldManager=my-ci"), &json!({"spec": {"reason": "pushed"}})).await?,
+    )?;
+    let managers = scene.object().await?["metadata"]["managedFields"].to_string();
+    ensure!(managers.contains("\"manager\":\"my-ci\""), "the user writes, and names the client: {managers}");
+    scene.has_event(&format!("reconciliation requested by {ACTS}: pushed")).await?;
 
     let until = json!({"spec": {"until": "2999-01-01T00:00:00Z"}});
     let message = caller.post(&path("suspend"), &until).await?;
@@ -159,6 +207,7 @@ async fn by_a_patch(scene: &Scene) -> anyhow::Result<()> {
     let uid = json!({"metadata": {"uid": "00000000-0000-4000-8000-000000000000"}});
     caller.post(&path("suspend"), &uid).await?.refused(409, "Conflict")?;
     created(caller.post(&path("suspend"), &json!({"spec": {"reason": "moving"}})).await?)?;
+    scene.has_event(&format!("suspended by {ACTS}: moving")).await?;
     let live = scene.object().await?;
     ensure!(live["spec"]["suspend"] == true, "{live:#}");
     ensure!(live["metadata"]["annotations"]["fluxcd.controlplane.io/suspendedBy"] == ACTS, "{live:#}");
@@ -174,6 +223,64 @@ async fn by_a_patch(scene: &Scene) -> anyhow::Result<()> {
     let all = async || caller.post(&summary, &json!({})).await;
     let asked = |answer: &Answer| answer.body["status"]["objects"][0]["name"] == "web";
     settles("the namespace is reconciled", SOON, all, asked).await?;
+    Ok(())
+}
+
+/// Objects of the Flux operator, which has no field to suspend them.
+async fn by_an_annotation(scene: &Scene) -> anyhow::Result<()> {
+    let caller = scene.caller(ACTS, None).await?;
+    for (kind, plural, name) in [
+        ("fluxinstance", "fluxinstances", "flux"),
+        ("resourcesetinputprovider", "resourcesetinputproviders", "inputs"),
+    ] {
+        let at = format!("/apis/fluxcd.controlplane.io/v1/namespaces/{NAMESPACE}/{plural}/{name}");
+        let live =
+            async || anyhow::Ok(scene.client.request(http::Request::get(&at).body(Vec::new())?).await?);
+        let act = async |subresource: &str, body: &Value| {
+            let row = format!("{FAR}.{kind}.{name}/{subresource}");
+            created(caller.post(&format!("{API}/namespaces/{NAMESPACE}/fluxresources/{row}"), body).await?)
+        };
+        let shown = act("suspend", &json!({"spec": {"reason": "moving"}})).await?;
+        ensure!(shown["spec"] == json!({"suspended": true, "reason": "moving"}), "{shown:#}");
+        let suspended: Value = live().await?;
+        let annotations = &suspended["metadata"]["annotations"];
+        ensure!(annotations["fluxcd.controlplane.io/reconcile"] == "disabled", "{suspended:#}");
+        ensure!(annotations["gatehouse.dev/suspend-reason"] == "moving", "{suspended:#}");
+        act("resume", &json!({})).await?;
+        let resumed: Value = live().await?;
+        ensure!(resumed["metadata"].get("annotations").is_none(), "{resumed:#}");
+        act("reconcile", &json!({"spec": {"force": kind != "fluxinstance"}})).await?;
+        let asked: Value = live().await?;
+        let annotations = &asked["metadata"]["annotations"];
+        ensure!(annotations[REQUESTED_AT].is_string(), "{asked:#}");
+        ensure!(
+            annotations["reconcile.fluxcd.io/forceAt"].is_string() == (kind != "fluxinstance"),
+            "{asked:#}"
+        );
+    }
+    Ok(())
+}
+
+/// notification-controller is that of the hub's own cluster: it gets what is done there, and nothing of others.
+async fn alerts(scene: &Scene) -> anyhow::Result<()> {
+    let namespace = "acted-on-here";
+    scene.site.apply([kustomization(namespace, "here", Ok(()))]).await?;
+    let admin = scene.caller("root", Some("system:masters")).await?;
+    let path = format!("{API}/namespaces/{namespace}/fluxresources/local.kustomization.here/suspend");
+    let body = json!({"spec": {"reason": "by hand"}});
+    let shown = created(admin.post(&path, &body).await?)?;
+    let received = async || anyhow::Ok(scene.alerts.received());
+    let events = settles("an event of the action", SOON, received, |events| !events.is_empty()).await?;
+    ensure!(events.len() == 1, "{events:#?}");
+    let event = &events[0];
+    let expected = json!({
+        "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "namespace": namespace,
+        "name": "here", "uid": shown["metadata"]["uid"], "resourceVersion": shown["metadata"]["resourceVersion"],
+    });
+    ensure!(event["involvedObject"] == expected, "{event:#}");
+    ensure!(event["reason"] == "Suspended" && event["severity"] == "info", "{event:#}");
+    ensure!(event["message"] == "suspended by root: by hand", "{event:#}");
+    ensure!(event["reportingController"] == "gatehouse" && event["timestamp"].is_string(), "{event:#}");
     Ok(())
 }
 
@@ -227,18 +334,13 @@ async fn by_its_gatehouse(scene: &Scene) -> anyhow::Result<()> {
     scene.until_it_is_known(&caller).await?;
 
     let body =
-        json!({"metadata": {"name": format!("{FAR}.kustomization.web")}, "spec": {"reason": "pushed"}});
+        json!({"metadata": {"name": format!("{FAR}.kustomization.web")}, "spec": {"reason": "rolled out"}});
     let done = created(caller.post(&path("reconcile"), &body).await?)?;
     ensure!(done["metadata"]["name"] == format!("{FAR}.kustomization.web"), "{done:#}");
     let live = scene.object().await?;
     ensure!(live["metadata"]["annotations"][REQUESTED_AT] == done["status"]["requestedAt"], "{live:#}");
-    let events = format!("/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events");
-    let told = async || {
-        let request = http::Request::get(&events).body(Vec::new())?;
-        anyhow::Ok(scene.client.request::<Value>(request).await?.to_string())
-    };
-    let note = format!("reconciliation requested by {ACTS}: pushed");
-    settles("that Gatehouse tells who asked", SOON, told, |events| events.contains(&note)).await?;
+    // By that Gatehouse.
+    scene.has_event(&format!("reconciliation requested by {ACTS}: rolled out")).await?;
 
     let shown =
         created(caller.post(&path("suspend"), &json!({"spec": {"until": "2999-01-01T00:00:00Z"}})).await?)?;

@@ -5,6 +5,7 @@
 
 mod access;
 mod actions;
+mod alerts;
 mod argo;
 mod audit;
 mod authentication;
