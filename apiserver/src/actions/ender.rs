@@ -71,7 +71,9 @@ impl Actions {
         if live.ensure_acted_on(&target, &Preconditions::default()).is_err() {
             return Ok(());
         }
-        if !live.is_suspended(target.suspension()) {
+        // Another suspension may have followed before this one was seen to have ended.
+        let suspension = target.suspension();
+        if !live.is_suspended(suspension) || live.is_left(suspension, SUSPENDED_UNTIL) {
             let patch = json!({"metadata": {"annotations": {SUSPENDED_UNTIL: Value::Null}}});
             return target.patch(&live, patch, &ask.call).await.map(drop);
         }

@@ -1,11 +1,15 @@
 //! A Flux object as the cluster has it, and what of it decides about an action.
 
-use gatehouse_apiservice::annotation;
+use gatehouse_apiservice::{FIELD_MANAGER, annotation};
 use gatehouse_inventory::Suspension;
 use gatehouse_serving::ApiError;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{body::Preconditions, target::Target};
+
+/// How far the clocks of two processes may differ.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
 
 /// The object.
 #[derive(Debug, Clone)]
@@ -36,6 +40,38 @@ impl Live {
     /// The freeze that holds it.
     pub(super) fn frozen_by(&self, suspension: Suspension) -> Option<&str> {
         self.annotation(annotation::FROZEN_BY).filter(|_| self.is_suspended(suspension))
+    }
+
+    /// Whether a note of its suspension was left by an earlier one, which an action made: somebody else has taken that
+    /// away and suspended the object again. What `managedFields` do not say counts as unchanged.
+    pub(super) fn is_left(&self, suspension: Suspension, note: &str) -> bool {
+        let Some(own) = self.own_fields() else { return false };
+        let owns =
+            |name: &str| own["fieldsV1"]["f:metadata"]["f:annotations"].get(format!("f:{name}")).is_some();
+        if !self.is_suspended(suspension) || !owns(note) {
+            return false;
+        }
+        if owns(annotation::SUSPENDED_AT) {
+            // An action writes it together with the suspension, so that both have one owner as long as they are the same.
+            return match suspension {
+                Suspension::Field => own["fieldsV1"]["f:spec"].get("f:suspend").is_none(),
+                Suspension::Annotation(name) => !owns(name),
+                Suspension::Never => false,
+            };
+        }
+        // Admission has noted the start of another suspension.
+        let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
+        let since = time(self.annotation(annotation::SUSPENDED_AT));
+        since.zip(time(own["time"].as_str())).is_some_and(|(since, at)| since.duration_since(at) > CLOCKS)
+    }
+
+    /// The entry of `managedFields` of what actions have written last.
+    fn own_fields(&self) -> Option<&Value> {
+        let mut entries = self.0.pointer("/metadata/managedFields")?.as_array()?.iter();
+        entries.find(|entry| {
+            let is_of_object = entry["subresource"].as_str().is_none_or(str::is_empty);
+            entry["manager"] == FIELD_MANAGER && entry["operation"] == "Update" && is_of_object
+        })
     }
 
     fn is_terminating(&self) -> bool {
@@ -113,6 +149,78 @@ impl Live {
                 }
             }
             _ => at("/spec/sourceRef", "").into_iter().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_apiservice::annotation::{SUSPEND_REASON, SUSPENDED_AT, SUSPENDED_BY, SUSPENDED_UNTIL};
+    use gatehouse_inventory::OPERATOR_ANNOTATION;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A suspended object with these notes, of which an action has written `owned` at 10:00.
+    fn suspended(since: &str, owned: &[&str], owns_suspend: bool) -> Live {
+        let mut fields = json!({"f:metadata": {"f:annotations": {}}});
+        for name in owned {
+            fields["f:metadata"]["f:annotations"][format!("f:{name}")] = json!({});
+        }
+        if owns_suspend {
+            fields["f:spec"] = json!({"f:suspend": {}});
+        }
+        Live(json!({
+            "metadata": {
+                "annotations": {
+                    SUSPENDED_AT: since, SUSPENDED_BY: "jane", SUSPENDED_UNTIL: "2026-01-01T12:00:00Z",
+                    OPERATOR_ANNOTATION: "disabled",
+                },
+                "managedFields": [
+                    {"manager": "gatehouse", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}},
+                    {"manager": "kubectl-patch", "operation": "Update", "fieldsV1": {"f:spec": {"f:suspend": {}}}},
+                    {"manager": "gatehouse", "operation": "Update", "time": "2026-01-01T10:00:00Z", "fieldsV1": fields},
+                ],
+            },
+            "spec": {"suspend": true},
+        }))
+    }
+
+    #[test]
+    fn notes_of_a_suspension_that_was_taken_away_and_set_again_are_left() {
+        const BEGAN: &str = "2026-01-01T10:00:00Z";
+        let notes = [SUSPENDED_AT, SUSPENDED_BY, SUSPENDED_UNTIL];
+        let is_left = |live: &Live, note: &str| live.is_left(Suspension::Field, note);
+        let same = suspended(BEGAN, &notes, true);
+        let again = suspended(BEGAN, &notes, false);
+        for note in notes {
+            assert!(!is_left(&same, note), "{note}");
+            assert!(is_left(&again, note), "{note}");
+        }
+        assert!(!is_left(&again, SUSPEND_REASON), "somebody else's");
+        // Suspended by somebody else, and given an end by an action.
+        let ended = suspended(BEGAN, &[SUSPENDED_UNTIL], false);
+        assert!(!is_left(&ended, SUSPENDED_UNTIL) && !is_left(&ended, SUSPENDED_AT));
+        // Suspended again by somebody else after that, which admission has noted.
+        let noted = suspended("2026-01-01T11:00:00Z", &[SUSPENDED_UNTIL], false);
+        assert!(is_left(&noted, SUSPENDED_UNTIL) && !is_left(&noted, SUSPENDED_AT));
+    }
+
+    #[test]
+    fn kinds_that_an_annotation_suspends_are_judged_by_it() {
+        let suspension = Suspension::Annotation(OPERATOR_ANNOTATION);
+        let again = suspended("2026-01-01T10:00:00Z", &[SUSPENDED_AT, SUSPENDED_UNTIL], true);
+        assert!(again.is_left(suspension, SUSPENDED_UNTIL));
+        let same = [SUSPENDED_AT, SUSPENDED_UNTIL, OPERATOR_ANNOTATION];
+        assert!(!suspended("2026-01-01T10:00:00Z", &same, false).is_left(suspension, SUSPENDED_UNTIL));
+    }
+
+    #[test]
+    fn without_a_record_notes_count() {
+        let mut live = suspended("2026-01-01T10:00:00Z", &[SUSPENDED_AT, SUSPENDED_UNTIL], false);
+        for record in [json!([{}]), json!([]), json!("x"), Value::Null] {
+            live.0["metadata"]["managedFields"] = record;
+            assert!(!live.is_left(Suspension::Field, SUSPENDED_UNTIL));
         }
     }
 }

@@ -38,7 +38,8 @@ impl Shown {
     pub(super) fn of(live: &Live, target: &Target) -> Self {
         let is_suspended = live.is_suspended(target.suspension());
         // What an earlier suspension has left is not shown.
-        let note = |name| live.annotation(name).filter(|_| is_suspended).map(str::to_owned);
+        let counts = |name| is_suspended && !live.is_left(target.suspension(), name);
+        let note = |name| live.annotation(name).filter(|_| counts(name)).map(str::to_owned);
         let since = note(SUSPENDED_AT).and_then(|at| at.parse::<Timestamp>().ok());
         Self {
             uid: live.uid().to_owned(),
@@ -75,14 +76,21 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// The verbs of the Flux operator that the change takes. A new end of a suspension that is there takes both: the
-    /// object is resumed then.
-    fn verbs(&self, current: &Shown) -> &'static [&'static str] {
+    /// object is resumed then. So does another reason in place of somebody else's, since it makes another suspension of
+    /// it.
+    fn verbs(&self, current: &Shown, user: &str) -> &'static [&'static str] {
         let sets_end = self.until.is_some() && self.until != current.spec.until;
         match (current.spec.suspended, self.is_suspended) {
             (_, false) => &["resume"],
-            (Some(true), true) if sets_end => &["suspend", "resume"],
+            (Some(true), true) if sets_end || self.takes_over(current, user) => &["suspend", "resume"],
             (_, true) => &["suspend"],
         }
+    }
+
+    /// Whether the reason that somebody else gave is replaced or removed.
+    fn takes_over(&self, current: &Shown, user: &str) -> bool {
+        let is_changed = (self.reason.is_some() || self.is_whole) && self.reason != current.spec.reason;
+        is_changed && current.spec.reason.is_some() && current.status.by.as_deref() != Some(user)
     }
 }
 
@@ -128,13 +136,13 @@ impl Actions {
                 }
             };
             let wanted = wanted(&spec, &current, direction)?;
-            for verb in wanted.verbs(&current) {
+            for verb in wanted.verbs(&current, &ask.user.name) {
                 self.ensure_allowed(ask, verb, &target).await?;
             }
             ensure_ended(&target, &wanted, &current)?;
             live.ensure_acted_on(&target, &preconditions)?;
             ensure_not_frozen(&live, &target, &wanted)?;
-            let Some(patch) = change(&live, &target, &wanted, ask, Timestamp::now()) else {
+            let Some(patch) = change(&live, &target, (&wanted, &current), ask, Timestamp::now()) else {
                 return Ok(current);
             };
             match self.write_suspension(ask, &target, live, patch, wanted).await {
@@ -235,7 +243,14 @@ fn ensure_not_frozen(live: &Live, target: &Target, wanted: &Wanted) -> Result<()
 }
 
 /// The merge patch to what is wanted; `None` if the object is as wanted.
-fn change(live: &Live, target: &Target, wanted: &Wanted, ask: &Ask, now: Timestamp) -> Option<Value> {
+fn change(
+    live: &Live,
+    target: &Target,
+    (wanted, current): (&Wanted, &Shown),
+    ask: &Ask,
+    now: Timestamp,
+) -> Option<Value> {
+    let is_left = |name: &str| live.is_left(target.suspension(), name);
     let mut annotations = Map::new();
     let mut set = |name: &str, value: Option<&str>| {
         if live.annotation(name) != value {
@@ -246,13 +261,20 @@ fn change(live: &Live, target: &Target, wanted: &Wanted, ask: &Ask, now: Timesta
     if !wanted.is_suspended {
         return was_suspended.then(|| resumed(target));
     }
+    let author = ask.call.requester.as_ref().map(|user| user.name.as_str());
+    // What an earlier suspension has left does not count for this one.
+    for name in [SUSPENDED_AT, SUSPENDED_BY].into_iter().filter(|name| is_left(name)) {
+        set(name, None);
+    }
     if !was_suspended {
         set(SUSPENDED_AT, Some(&format!("{now:.0}")));
-        set(SUSPENDED_BY, ask.call.requester.as_ref().map(|user| user.name.as_str()));
+        set(SUSPENDED_BY, author);
+    } else if wanted.takes_over(current, &ask.user.name) {
+        // A reason stands under the name of who gave it.
+        set(SUSPENDED_BY, author);
     }
-    // What an earlier suspension has left does not count for this one.
     for (name, value) in [(SUSPEND_REASON, &wanted.reason), (SUSPENDED_UNTIL, &wanted.until)] {
-        if value.is_some() || wanted.is_whole || !was_suspended {
+        if value.is_some() || wanted.is_whole || !was_suspended || is_left(name) {
             set(name, value.as_deref());
         }
     }

@@ -290,6 +290,24 @@ async fn until(gate: Arc<Gate>) -> anyhow::Result<()> {
     ensure!(jiff::Timestamp::now() >= end, "not before its end");
     ensure!(resumed["metadata"].get("annotations").is_none(), "{resumed:#}");
 
+    // Somebody takes a suspension away and sets it again at once: this is another one, which has no end.
+    let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 10)?;
+    let body = json!({"spec": {"until": end.to_string(), "reason": "a moment"}});
+    created(operator.post(&path(namespace, "suspend"), &body).await?)?;
+    let at = object(namespace, "app");
+    for suspend in [Value::Null, true.into()] {
+        let patch = json!({"spec": {"suspend": suspend}}).to_string().into_bytes();
+        gate.caller.write(&Method::PATCH, &at, "application/merge-patch+json", patch).await?.ok()?;
+    }
+    let shown = operator.get(&path(namespace, "suspension")).await?.ok()?;
+    ensure!(shown["spec"] == json!({"suspended": true}) && shown["status"] == json!({}), "{shown:#}");
+    let ended = |app: &Value| app["metadata"]["annotations"]["gatehouse.dev/suspended-until"].is_null();
+    gate.becomes(&at, within + Duration::from_secs(10), ended).await?;
+    let left = end.duration_since(jiff::Timestamp::now());
+    tokio::time::sleep(Duration::try_from(left).unwrap_or_default() + Duration::from_secs(1)).await;
+    ensure!(app(&gate, namespace).await?["spec"]["suspend"] == true, "the end was that of the first");
+    created(operator.post(&path(namespace, "resume"), &json!({})).await?)?;
+
     // An end that somebody has left behind does not end the next suspension.
     let kubectl = gate.kubectl()?;
     let left = "gatehouse.dev/suspended-until=2020-01-01T00:00:00Z";

@@ -113,6 +113,19 @@ async fn ends(gate: Arc<Gate>) -> anyhow::Result<()> {
     let annotations = &app(&gate, namespace).await?["metadata"]["annotations"];
     ensure!(annotations["gatehouse.dev/suspended-until"].is_null(), "{annotations}");
     created(operator.post(&path(namespace, "suspend"), &end).await?)?;
+
+    // Nor does another reason stand under somebody else's name.
+    let why = |text: &str| json!({"spec": {"reason": text}});
+    created(operator.post(&path(namespace, "suspend"), &why("the database moves")).await?)?;
+    takes_resume(&half.post(&path(namespace, "suspend"), &why("no reason")).await?)?;
+    created(half.post(&path(namespace, "suspend"), &json!({})).await?)?;
+    created(operator.post(&path(namespace, "suspend"), &why("the database still moves")).await?)?;
+    let other = "actions-ends-other";
+    bind(&gate, namespace, OPERATOR, &subject("User", other)).await?;
+    let other_caller = caller(&gate, other).await?;
+    let shown = created(other_caller.post(&path(namespace, "suspend"), &why("it fails")).await?)?;
+    ensure!(shown["spec"]["reason"] == "it fails" && shown["status"]["by"] == other, "{shown:#}");
+    ensure!(shown["spec"]["until"] == end["spec"]["until"], "the end stays: {shown:#}");
     Ok(())
 }
 
