@@ -182,7 +182,7 @@ pub(super) fn reason(kind: &ActionKind, given: Option<&str>) -> Result<Option<St
     if text.chars().any(|c| c.is_control() || is_format(c)) {
         return invalid("Invalid value: must be one line without control characters");
     }
-    if text.chars().all(char::is_whitespace) {
+    if text.chars().all(|c| c.is_whitespace() || is_invisible(c)) {
         return invalid("Invalid value: must not be blank");
     }
     Ok(Some(text.to_owned()))
@@ -190,7 +190,19 @@ pub(super) fn reason(kind: &ActionKind, given: Option<&str>) -> Result<Option<St
 
 /// Whether a character breaks a line or turns the direction of a text, without being a control character.
 fn is_format(c: char) -> bool {
-    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a character shows nothing, without being a blank (`Default_Ignorable_Code_Point` of Unicode). Joiners and
+/// variants belong to texts, and do not make one.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// The end of a suspension, in whole seconds, as it is written. `current` is the end that the object has already.
@@ -215,4 +227,36 @@ pub(super) fn until(
         return invalid(format!("Invalid value: {text:?}: must be in the future; it is {now:.0} now"));
     }
     Ok(Some(format!("{at:.0}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_apiservice::action::SUSPENSION;
+
+    use super::*;
+
+    #[test]
+    fn a_reason_says_something_on_one_line() {
+        let given = |text: &str| reason(&SUSPENSION, Some(text)).map_err(|error| error.code().as_u16());
+        for text in ["die Datenbank zieht um", "میخواهم", "👩\u{200d}🚒 drill", "a\u{fe0f}", " a "]
+        {
+            assert_eq!(given(text), Ok(Some(text.to_owned())));
+        }
+        assert_eq!(given(""), Ok(None), "as if it were not there");
+        for text in [
+            " ",
+            "\u{3000}\u{a0}",
+            "\u{200b}",
+            "\u{feff} \u{3164}",
+            "\u{e0041}",
+            "a\nb",
+            "a\u{7}",
+            "a\u{200f}b",
+            "a\u{2029}b",
+            &"é".repeat(513),
+        ] {
+            assert_eq!(given(text), Err(422), "{text:?}");
+        }
+        assert!(given(&"é".repeat(512)).is_ok());
+    }
 }

@@ -49,6 +49,7 @@ async fn fields(gate: Arc<Gate>) -> anyhow::Result<()> {
         ("suspend?dryRun=&dryRun=All", json!({}), 422, "dryRun"),
         ("suspend?dryRun=All&dryRun=x", json!({}), 422, "dryRun"),
         ("suspend", of_body("reason", json!("a\u{202e}b")), 422, "spec.reason"),
+        ("suspend", of_body("reason", json!("\u{200b}\u{2060} \u{3164}")), 422, "spec.reason"),
         ("suspend?dryRun=true", json!({}), 422, "dryRun"),
     ] {
         let answer = operator.post(&path(namespace, subresource), &body).await?;
@@ -56,6 +57,11 @@ async fn fields(gate: Arc<Gate>) -> anyhow::Result<()> {
         let text = answer.body["details"]["causes"].to_string();
         ensure!(text.contains(field), "{subresource}: {field} is not named: {answer:#?}");
         ensure!(answer.body.to_string().len() < 4096, "the answer does not repeat the request");
+    }
+    let huge = json!({"spec": {"reason": "x".repeat(300 << 10)}});
+    for subresource in ["reconcile", "suspend", "resume"] {
+        let answer = operator.post(&path(namespace, subresource), &huge).await?;
+        answer.refused(413, "RequestEntityTooLarge")?;
     }
     let put = async |body: &[u8], media_type: &str| {
         operator.write(&Method::PUT, &path(namespace, "suspension"), media_type, body.to_vec()).await
