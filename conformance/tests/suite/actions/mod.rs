@@ -26,6 +26,7 @@ const OPERATOR: &str = "gatehouse-actions-operator";
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     let own = vec![
         world.guarded("actions::reconcile_takes_its_right_and_the_flux_verb", rights),
+        world.guarded("actions::each_right_opens_its_subresource_alone", exact),
         world.guarded("actions::a_service_account_with_a_token_may_act", service_account),
         world.guarded("actions::suspension_works_with_kubectl_get_patch_and_edit", suspension),
         world.guarded("actions::each_kind_is_suspended_by_what_its_controller_reads", kinds),
@@ -134,6 +135,66 @@ async fn rights(gate: Arc<Gate>) -> anyhow::Result<()> {
         ensure!(message.contains(&expected), "{message}");
     }
     ensure!(app(&gate, namespace).await? == written, "nothing was written");
+    Ok(())
+}
+
+async fn exact(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "actions-exact";
+    with_app(&gate, namespace, ON_CALL, "actions-exact-user").await?;
+    let row = format!("{API}/namespaces/{namespace}/fluxresources/local.kustomization.app");
+    gate.becomes(&row, KNOWN, |row| row["status"]["state"].is_string()).await?;
+    let before = app(&gate, namespace).await?;
+    // The subresource with its verb, and the verb on the Flux object.
+    let rights = [
+        ("fluxresources/reconcile", "create", "reconcile"),
+        ("fluxresources/suspend", "create", "suspend"),
+        ("fluxresources/resume", "create", "resume"),
+        ("fluxresources/suspension", "get", "get"),
+        ("fluxresources/suspension", "update", "suspend"),
+        ("fluxresources/suspension", "patch", "suspend"),
+        ("fluxsummaries/reconcile", "create", "reconcile"),
+    ];
+    let ask = async |caller: &Caller, subresource: &str, verb: &str| {
+        let (rows, name) = subresource.split_once('/').context("a subresource")?;
+        let path = match rows {
+            "fluxresources" => path(namespace, name),
+            _ => format!("{API}/namespaces/{namespace}/fluxsummaries/local/{name}"),
+        };
+        let path = format!("{path}?dryRun=All");
+        let suspended = json!({"spec": {"suspended": true}}).to_string().into_bytes();
+        match verb {
+            "get" => caller.get(&path).await,
+            "update" => caller.write(&Method::PUT, &path, "application/json", suspended).await,
+            "patch" => caller.write(&Method::PATCH, &path, "application/merge-patch+json", suspended).await,
+            _ => caller.post(&path, &json!({})).await,
+        }
+    };
+    for granted in rights {
+        let (subresource, verb, on_object) = granted;
+        let user = format!("actions-exact-{}-{verb}", subresource.replace('/', "-"));
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": user},
+            "rules": [
+                {"apiGroups": ["view.gatehouse.dev"], "resources": [subresource], "verbs": [verb]},
+                {
+                    "apiGroups": ["kustomize.toolkit.fluxcd.io"], "resources": ["kustomizations"],
+                    "verbs": [on_object],
+                },
+            ],
+        });
+        gate.put(&role).await?;
+        bind(&gate, namespace, &user, &subject("User", &user)).await?;
+        let caller = caller(&gate, &user).await?;
+        for asked in rights {
+            let answer = ask(&caller, asked.0, asked.1).await?;
+            if asked == granted {
+                ensure!(answer.code.is_success(), "{user}: {answer:#?}");
+            } else {
+                answer.refused(403, "Forbidden").with_context(|| format!("{user}: {asked:?}"))?;
+            }
+        }
+    }
+    ensure!(app(&gate, namespace).await? == before, "dry runs write nothing");
     Ok(())
 }
 
