@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crate::{
     output::age,
-    rows::{BlockedBy, Reference, Row},
+    rows::{BlockedBy, LOCAL_CLUSTER, Reference, Row},
     table::align,
 };
 
@@ -53,6 +53,7 @@ pub(crate) fn root_causes(rows: &[Row]) -> Vec<RootCause<'_>> {
     roots
 }
 
+/// The list, with a column for the clusters if there are causes in others than the one that serves the API.
 pub(crate) fn list(roots: &[RootCause<'_>], namespace: Option<&str>) -> String {
     if roots.is_empty() {
         return match namespace {
@@ -60,12 +61,13 @@ pub(crate) fn list(roots: &[RootCause<'_>], namespace: Option<&str>) -> String {
             None => "No root causes: nothing has failed.\n".to_owned(),
         };
     }
-    let headings = ["ROOT-CAUSE", "STATE", "AGE", "BLOCKS", "MESSAGE"];
+    let headings = ["CLUSTER", "ROOT-CAUSE", "STATE", "AGE", "BLOCKS", "MESSAGE"];
     let mut lines = vec![headings.map(ToOwned::to_owned).to_vec()];
     lines.extend(roots.iter().map(|root| {
         let since = root.row.and_then(|row| row.status.since);
         let cycle = if root.is_cycle { " (cycle)" } else { "" };
         vec![
+            root.cluster.to_owned(),
             format!("{}{cycle}", root.object),
             root.state.to_owned(),
             since.map(|since| age(since).to_string()).unwrap_or_default(),
@@ -73,5 +75,8 @@ pub(crate) fn list(roots: &[RootCause<'_>], namespace: Option<&str>) -> String {
             root.message.lines().next().unwrap_or_default().to_owned(),
         ]
     }));
+    if roots.iter().all(|root| root.cluster == LOCAL_CLUSTER) {
+        lines.iter_mut().for_each(|line| drop(line.remove(0)));
+    }
     align(&lines)
 }

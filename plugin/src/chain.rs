@@ -11,7 +11,7 @@ use crate::{
     error::PluginError,
     output::{Terminal, age, indent, visible},
     problems::{Cause, Problem},
-    rows::{BlockedBy, Found, LOCAL_CLUSTER, Reference, Row, Rows},
+    rows::{BlockedBy, Found, LOCAL_CLUSTER, Reference, Row, Rows, in_cluster},
     suspension::Suspension,
 };
 
@@ -196,7 +196,10 @@ impl Chain {
             if !link.relation.is_empty() {
                 let _ = write!(out, "↳ {} ", link.relation);
             }
-            let object = terminal.bold(&link.object.to_string());
+            let mut object = terminal.bold(&link.object.to_string());
+            if link.relation.is_empty() {
+                object += &in_cluster(&self.cluster);
+            }
             match &link.known {
                 Known::Flux(row) => {
                     describe(&mut out, &object, row, link.suspension.as_ref(), terminal, wide);
@@ -225,26 +228,35 @@ impl Chain {
         if let Some(words) = &self.last_words {
             indent(&mut out, "  ", words);
         }
-        if let Some(next) = self.next_command() {
-            let _ = write!(out, "\nNext: {next}\n");
+        if let Some((place, next)) = self.next_command() {
+            let _ = write!(out, "\nNext{place}: {next}\n");
         }
         out
     }
 
-    /// What to look at next.
-    fn next_command(&self) -> Option<String> {
-        // The contexts of other clusters are not known.
-        if self.cluster != LOCAL_CLUSTER || self.is_cycle {
+    /// What to look at next, and where if it is not here: the contexts of other clusters are not known.
+    fn next_command(&self) -> Option<(String, String)> {
+        if self.is_cycle {
             return None;
         }
+        let mut place = if self.cluster == LOCAL_CLUSTER {
+            String::new()
+        } else {
+            format!(", in cluster {}", visible(&self.cluster))
+        };
         let Link { object, known, .. } = self.links.last()?;
         let (command, qualified) = match known {
             Known::Flux(row) if row.is_ready() => return None,
             // A freeze holds it, which its suspension names.
             Known::Flux(row) if row.status.suspended_by.as_deref() == Some(FIELD_MANAGER) => {
+                place.clear();
                 ("get --subresource=suspension", format!("fluxresource/{}", row.name))
             }
-            Known::Flux(row) if row.status.suspended => ("gatehouse resume", row.qualified()),
+            Known::Flux(row) if row.status.suspended => {
+                let is_here = std::mem::take(&mut place).is_empty();
+                let named = if is_here { row.qualified() } else { format!("fluxresource/{}", row.name) };
+                ("gatehouse resume", named)
+            }
             Known::Flux(row) => ("describe", row.qualified()),
             Known::Problem(problem) if !problem.group.is_empty() => {
                 ("describe", format!("{}.{}/{}", object.kind.to_lowercase(), problem.group, object.name))
@@ -257,7 +269,7 @@ impl Chain {
         };
         let within =
             if object.namespace.is_empty() { String::new() } else { format!(" -n {}", object.namespace) };
-        Some(visible(&format!("kubectl {command} {qualified}{within}")))
+        Some((place, visible(&format!("kubectl {command} {qualified}{within}"))))
     }
 }
 

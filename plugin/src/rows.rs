@@ -19,6 +19,11 @@ pub(crate) const RESOURCE: &str = "fluxresources";
 /// The name of the cluster that serves the API, unless its Gatehouse was started with another one (`--cluster-name`).
 pub(crate) const LOCAL_CLUSTER: &str = "local";
 
+/// ` (cluster eu)` behind an object, unless it is in the cluster that serves the API.
+pub(crate) fn in_cluster(name: &str) -> String {
+    if name == LOCAL_CLUSTER { String::new() } else { format!(" (cluster {})", visible(name)) }
+}
+
 /// A reference to an object of the observed cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -149,6 +149,57 @@ async fn the_trees_of_a_namespace_begin_where_nothing_needs_them() {
     assert!(out.ends_with("infra  Ready\nKustomization/team-b/alone  Ready\n"), "{out}");
 }
 
+/// A row of a Kustomization in another cluster.
+fn remote(namespace: &str, name: &str, status: &Value) -> Value {
+    let mut row = row(namespace, name, status);
+    row["metadata"]["name"] = format!("eu.kustomization.{name}").into();
+    row["status"]["cluster"] = "eu".into();
+    row
+}
+
+#[tokio::test]
+async fn causes_in_other_clusters_are_shown_with_the_name_of_the_cluster() {
+    let api = api();
+    let failed = json!({"state": "Failed", "message": "no registry"});
+    api.put(row("team-a", "shop", &failed));
+    let (out, _) = ran(&api, "why -A").await;
+    assert!(out.starts_with("ROOT-CAUSE "), "{out}");
+    api.put(remote("team-a", "shop", &failed));
+    for line in ["why -A", "why"] {
+        let (out, _) = ran(&api, line).await;
+        let words = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        let mut shown: Vec<_> = out.lines().map(words).collect();
+        shown[1..].sort();
+        assert_eq!(
+            shown,
+            ["CLUSTER ROOT-CAUSE", "eu Kustomization/team-a/shop", "local Kustomization/team-a/shop"],
+            "{line}"
+        );
+    }
+    let (out, _) = ran(&api, "why -A --cluster-name local").await;
+    assert!(out.starts_with("ROOT-CAUSE "), "{out}");
+}
+
+#[tokio::test]
+async fn chains_and_trees_of_another_cluster_name_it() {
+    let api = api();
+    api.put(remote("team-a", "shop", &json!({"state": "Failed", "message": "no registry"})));
+    let (out, _) = ran(&api, "why ks/shop --cluster-name eu").await;
+    assert!(out.starts_with("Kustomization/team-a/shop (cluster eu): Failed\n"), "{out}");
+    let next =
+        "Next, in cluster eu: kubectl describe kustomization.kustomize.toolkit.fluxcd.io/shop -n team-a\n";
+    assert!(out.ends_with(next), "{out}");
+    for line in ["tree ks/shop --cluster-name eu", "tree --cluster-name eu"] {
+        let (out, _) = ran(&api, line).await;
+        assert!(out.starts_with("Kustomization/team-a/shop (cluster eu)  Failed"), "{out}");
+    }
+    // What acts goes by this cluster.
+    api.put(remote("team-a", "held", &json!({"state": "Suspended", "suspended": true})));
+    let (out, _) = ran(&api, "why ks/held --cluster-name eu").await;
+    let next = "Next: kubectl gatehouse resume fluxresource/eu.kustomization.held -n team-a\n";
+    assert!(out.ends_with(next), "{out}");
+}
+
 #[tokio::test]
 async fn why_says_why_an_object_is_suspended() {
     let api = api();

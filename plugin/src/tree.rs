@@ -15,7 +15,7 @@ use crate::{
     many,
     object::Target,
     output::{OutputArgs, Terminal, age, visible},
-    rows::{Found, Reference, Row, Rows},
+    rows::{Found, Reference, Row, Rows, in_cluster},
 };
 
 /// More objects than a person reads, and as many requests twice.
@@ -319,7 +319,11 @@ impl Node {
 
     fn line(&self, terminal: Terminal, wide: bool) -> Line {
         let source = if self.relation == Relation::Source { "source " } else { "" };
-        let mut text = format!("{source}{}  ", terminal.bold(&self.object.to_string()));
+        let cluster = match &self.found {
+            Found::Row(row) if self.relation == Relation::Itself => in_cluster(&row.status.cluster),
+            _ => String::new(),
+        };
+        let mut text = format!("{source}{}{cluster}  ", terminal.bold(&self.object.to_string()));
         match &self.found {
             Found::Row(row) => {
                 text.push_str(&terminal.state(&row.status.state));
