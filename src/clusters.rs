@@ -5,6 +5,7 @@ mod add;
 mod hub;
 mod objects;
 mod remove;
+mod sharing;
 mod spoke;
 
 use std::{

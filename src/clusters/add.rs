@@ -15,6 +15,7 @@ use super::{
     DryRun, HubArgs, TooEarly, WriteArgs, cluster_name,
     hub::Hub,
     objects::{Outcome, Told, Writer},
+    sharing::Hubs,
     spoke::{Address, Spoke},
 };
 use crate::flags;
@@ -92,7 +93,8 @@ impl AddArgs {
         let spoke = Spoke::connect(hub_args, &self.context).await?;
         let address = spoke.reached_at(given)?;
         let uid = spoke.uid().await?;
-        hub.is_not(uid.as_deref(), &self.context).await?;
+        let own = hub.uid().await?;
+        Hub::is_not(own.as_deref(), uid.as_deref(), &self.context)?;
         hub.is_free(&self.name, uid.as_deref()).await?;
         let dry_run = self.write.dry_run;
         let told = if self.output.is_some() { Told::Stderr } else { Told::Stdout };
@@ -101,7 +103,12 @@ impl AddArgs {
             is_prepared(&on_hub, &hub.namespace).await?;
         }
         let on_spoke = Writer { client: spoke.client.clone(), dry_run, force: self.force_conflicts, told };
-        let objects = Spoke::objects(self.duration.is_none());
+        let hubs = Hubs::of(&spoke.client).await.with_context(|| format!("--context {}", self.context))?;
+        let hubs = match &own {
+            Some(own) => hubs.with(own, &self.name),
+            None => hubs,
+        };
+        let objects = Spoke::objects(self.duration.is_none(), &hubs, dry_run != DryRun::Client);
         for object in &objects {
             on_spoke.apply(object).await.with_context(|| format!("--context {}", self.context))?;
         }

@@ -36,10 +36,14 @@ impl Hub {
         Writer { client: self.client.clone(), dry_run, force, told }
     }
 
-    /// An error if a cluster of this uid is the hub itself.
-    pub(super) async fn is_not(&self, uid: Option<&str>, context: &str) -> anyhow::Result<()> {
-        let own = refused(identity(&self.client).await).context("the hub")?;
-        match (own.as_deref(), uid) {
+    /// The uid of the hub itself; none, if the user may not read it.
+    pub(super) async fn uid(&self) -> anyhow::Result<Option<String>> {
+        refused(identity(&self.client).await).context("the hub")
+    }
+
+    /// An error if a cluster of the second uid is the hub itself, which has the first.
+    pub(super) fn is_not(own: Option<&str>, uid: Option<&str>, context: &str) -> anyhow::Result<()> {
+        match (own, uid) {
             (Some(own), Some(uid)) => ensure!(
                 own != uid,
                 "context {context} is the hub itself (its namespace kube-system has the same uid): name another \

@@ -9,20 +9,25 @@ use super::{
     HubArgs, WriteArgs, cluster_name,
     hub::{Hub, registers, uid_of},
     objects::{Told, Writer},
+    sharing::{Hubs, Leaving},
     spoke::Spoke,
 };
 
 /// Remove a cluster: delete its Secret on the hub and, with --context, the account and rights on the cluster
 ///
-/// Its rows are gone some seconds later. Clusters that other objects register are removed by deleting these objects.
+/// Its rows are gone some seconds later. The account stays as long as other hubs use it, as `clusters add` has recorded.
+/// Clusters that other objects register are removed by deleting these objects.
 #[derive(Debug, clap::Args)]
 pub(super) struct RemoveArgs {
     /// Name of the cluster in the views.
     #[arg(value_name = "NAME", value_parser = cluster_name)]
     name: String,
-    /// Context of the cluster, to delete there what `clusters add` has created, for every hub that uses it.
+    /// Context of the cluster, to delete there what `clusters add` has created, unless another hub uses it.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+    /// Delete it even if other hubs use it, or if that is not known.
+    #[arg(long, requires = "context")]
+    force: bool,
     #[command(flatten)]
     write: WriteArgs,
 }
@@ -56,25 +61,32 @@ impl RemoveArgs {
             ensure!(spoke.is_some(), "{missing}");
             eprintln!("{missing}");
         }
-        if let Some(spoke) = spoke {
+        if let Some((spoke, leaving)) = spoke {
             let client = spoke.client.clone();
             let writer = Writer { client, dry_run: self.write.dry_run, force: false, told: Told::Stdout };
-            spoke.forget(&writer).await.context("the remote cluster")?;
+            match leaving {
+                Leaving::Delete => spoke.forget(&writer).await.context("the remote cluster")?,
+                Leaving::Keep(hubs) => {
+                    spoke.record(&writer, &hubs).await.context("the remote cluster")?;
+                    eprintln!("The account stays, and so does its token: {}.", hubs.describe());
+                }
+            }
         }
         Ok(())
     }
 
-    /// The remote cluster, if it is the one that is registered.
+    /// The remote cluster, if it is the one that is registered, and what becomes of the account there.
     async fn spoke(
         &self,
         hub_args: &HubArgs,
         hub: &Hub,
         context: &str,
         secret: Option<&Secret>,
-    ) -> anyhow::Result<Spoke> {
+    ) -> anyhow::Result<(Spoke, Leaving)> {
         let spoke = Spoke::connect(hub_args, context).await?;
         let uid = spoke.uid().await?;
-        hub.is_not(uid.as_deref(), context).await?;
+        let own = hub.uid().await?;
+        Hub::is_not(own.as_deref(), uid.as_deref(), context)?;
         if let (Some(registered), Some(uid)) = (secret.and_then(uid_of), uid.as_deref()) {
             ensure!(
                 registered == uid,
@@ -82,7 +94,12 @@ impl RemoveArgs {
                 self.name
             );
         }
-        Ok(spoke)
+        let leaving = if self.force {
+            Leaving::Delete
+        } else {
+            Hubs::of(&spoke.client).await.context("the remote cluster")?.without(own.as_deref())?
+        };
+        Ok((spoke, leaving))
     }
 }
 

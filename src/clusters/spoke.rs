@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use gatehouse_apiserver::clusters::identity;
 use gatehouse_apiservice::{
     kubeconfig::{TokenAccess, document_with_token},
-    registration::clusters::SPOKE,
+    registration::clusters::{self, SPOKE},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     HubArgs,
     objects::{Writer, refused},
+    sharing::Hubs,
 };
 use crate::{flags, manifests};
 
@@ -71,8 +72,11 @@ impl Spoke {
     }
 
     /// The account and its rights. The Secret of a token that does not expire comes with it.
-    pub(super) fn objects(with_secret: bool) -> Vec<Value> {
+    pub(super) fn objects(with_secret: bool, hubs: &Hubs, is_sent: bool) -> Vec<Value> {
         let mut objects = manifests::spoke_rights();
+        for account in objects.iter_mut().filter(|object| object["kind"] == "ServiceAccount") {
+            hubs.write_into(account, is_sent);
+        }
         if with_secret {
             objects.push(json!({
                 "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
@@ -85,10 +89,18 @@ impl Spoke {
         objects
     }
 
-    /// Deletes the account and its rights. The namespace has everything else.
+    /// Records which hubs use the account.
+    pub(super) async fn record(&self, writer: &Writer, hubs: &Hubs) -> anyhow::Result<()> {
+        for object in Self::objects(false, hubs, true).iter().filter(|one| one["kind"] == "ServiceAccount") {
+            writer.apply(object).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the account and its rights, those to act included. The namespace has everything else.
     pub(super) async fn forget(&self, writer: &Writer) -> anyhow::Result<()> {
         // Without rights first, and the namespace last: it says that there is something left to do.
-        let objects = manifests::spoke_rights();
+        let objects = [manifests::spoke_rights(), clusters::spoke_actions(&["any"], &[])].concat();
         for object in objects.iter().rev().filter(|object| object["metadata"].get("namespace").is_none()) {
             writer.delete(object, None).await?;
         }

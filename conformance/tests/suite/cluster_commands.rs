@@ -50,6 +50,7 @@ async fn commands() -> anyhow::Result<()> {
     added(&site).await?;
     listed(&site).await?;
     renewed(&site).await?;
+    shared(&site).await?;
     removed(&site).await
 }
 
@@ -241,13 +242,51 @@ async fn renewed(site: &Site) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Another hub has added the same cluster: its account is kept for that.
+async fn shared(site: &Site) -> anyhow::Result<()> {
+    let annotate = "annotate serviceaccount gatehouse-hub -n gatehouse-hub";
+    let other = "hubs.gatehouse.dev/5f0c2a51-0000-4000-8000-000000000000";
+    site.on("spoke", &format!("{annotate} {other}=europe")).await?.ok()?;
+    let hubs = async || {
+        let account = "get serviceaccount gatehouse-hub -n gatehouse-hub -o json";
+        let account: Value = serde_json::from_str(&site.on("spoke", account).await?.ok()?)?;
+        let annotations = account["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+        let mut hubs: Vec<_> = annotations
+            .iter()
+            .filter(|(key, _)| key.starts_with("hubs.gatehouse.dev/"))
+            .map(|(_, name)| name.as_str().unwrap_or_default().to_owned())
+            .collect();
+        hubs.sort();
+        anyhow::Ok(hubs)
+    };
+    // Whoever adds it again takes nobody's record away.
+    site.run("add eu --context spoke --wait=false").await?.ok()?;
+    ensure!(hubs().await? == ["eu", "europe"]);
+    let output = site.run("remove eu --context spoke").await?;
+    ensure!(output.stderr.contains("The account stays") && output.stderr.contains("as europe"), "{output:?}");
+    let expected =
+        "secret \"eu\" deleted from gatehouse-clusters namespace\nserviceaccount/gatehouse-hub configured\n";
+    ensure!(output.ok()? == expected);
+    ensure!(hubs().await? == ["europe"]);
+    site.on("spoke", &format!("{annotate} {other}-")).await?.ok()?;
+    site.fails("remove eu --context spoke", "not recorded which hubs use the account").await?;
+    site.on("spoke", "get clusterrole gatehouse-hub").await?.ok()?;
+    let again = site.run("add eu --context spoke").await?.ok()?;
+    ensure!(again.ends_with("clusterhealth.view.gatehouse.dev/eu condition met\n"), "{again}");
+    ensure!(hubs().await? == ["eu"]);
+    Ok(())
+}
+
 async fn removed(site: &Site) -> anyhow::Result<()> {
     site.fails("remove nobody", "no Secret of namespace gatehouse-clusters on the hub registers nobody")
         .await?;
     let dry = site.run("remove eu --dry-run").await?.ok()?;
     ensure!(dry == "secret \"eu\" deleted from gatehouse-clusters namespace (dry run)\n", "{dry}");
+    let acts = "create clusterrole gatehouse-hub:actions --verb=create --resource=events";
+    site.on("spoke", acts).await?.ok()?;
     let steps = site.run("remove eu --context spoke").await?.ok()?;
     let expected = "secret \"eu\" deleted from gatehouse-clusters namespace\n\
+                    clusterrole.rbac.authorization.k8s.io \"gatehouse-hub:actions\" deleted\n\
                     clusterrolebinding.rbac.authorization.k8s.io \"gatehouse-hub\" deleted\n\
                     clusterrole.rbac.authorization.k8s.io \"gatehouse-hub\" deleted\n\
                     namespace \"gatehouse-hub\" deleted\n";
