@@ -117,7 +117,7 @@ fn synced(record: &Record, application: &Application) -> Condition {
         if application.sync.is_empty() { "NotCompared".into() } else { application.sync.to_string() };
     let since = application.operation.as_ref().and_then(|(_, time)| *time).unwrap_or(record.created);
     Condition {
-        kind: "Synced",
+        kind: "Synced".into(),
         status,
         last_transition_time: Time(since),
         reason: reason.into(),

@@ -79,7 +79,7 @@ fn synced(cluster: &Cluster, sync: SyncCounts) -> Condition {
         SyncCounts { .. } => (ConditionStatus::True, "Synced", String::new()),
     };
     Condition {
-        kind: "Synced",
+        kind: "Synced".into(),
         status,
         last_transition_time: Time(cluster.last_event()),
         reason: reason.into(),

@@ -112,7 +112,7 @@ fn conditions(
     };
     let fresh = common::fresh(cluster, inventory.catalogue().kinds().map(|(kind, _)| kind));
     let healthy = Condition {
-        kind: "Healthy",
+        kind: "Healthy".into(),
         status,
         last_transition_time: Time(cluster.last_event().max(contact.since)),
         reason: health.as_str().into(),

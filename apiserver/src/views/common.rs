@@ -188,7 +188,7 @@ pub(super) fn fresh(cluster: &Cluster, kinds: impl IntoIterator<Item = KindId>) 
         (false, false) => ("ClusterSilent", cluster.contact().silent.as_deref().unwrap_or_default()),
     };
     Condition {
-        kind: "Fresh",
+        kind: "Fresh".into(),
         status: ConditionStatus::from(fresh),
         last_transition_time: Time(since),
         reason: reason.into(),
@@ -210,7 +210,7 @@ pub(super) fn ready(record: &Record) -> Condition {
         _ => ConditionStatus::Unknown,
     };
     Condition {
-        kind: "Ready",
+        kind: "Ready".into(),
         status,
         last_transition_time: Time(verdict.outcome_since().unwrap_or(record.created)),
         reason: verdict.state.as_str().into(),
@@ -239,7 +239,7 @@ pub(super) fn managed_twice(catalogue: &Catalogue, cluster: &Cluster, record: &R
         named.push("and others".to_owned());
     }
     (!named.is_empty()).then(|| Condition {
-        kind: "ManagedTwice",
+        kind: "ManagedTwice".into(),
         status: ConditionStatus::True,
         last_transition_time: Time(record.verdict.since.unwrap_or(record.created)),
         reason: "ManagedTwice".into(),

@@ -80,7 +80,7 @@ fn ready(record: &Record, dependencies: &[Dependency<'_>]) -> Condition {
         (ConditionStatus::False, "DependencyNotReady")
     };
     Condition {
-        kind: "Ready",
+        kind: "Ready".into(),
         status,
         last_transition_time: Time(record.verdict.since.unwrap_or(record.created)),
         reason: reason.into(),

@@ -27,7 +27,7 @@ pub(super) fn ready(record: &Record) -> Condition {
     // A condition needs a reason. An object without a status has none, so its state is used.
     let reason = if verdict.reason.is_empty() { verdict.state.as_str() } else { &verdict.reason };
     Condition {
-        kind: "Ready",
+        kind: "Ready".into(),
         status,
         last_transition_time: Time(verdict.since.unwrap_or(record.created)),
         reason: reason.to_owned().into(),
@@ -48,7 +48,7 @@ pub(super) fn within_limits(cluster: &Cluster, record: &Record, limits: &[Measur
         (ConditionStatus::True, "WithinLimits", String::new())
     };
     Condition {
-        kind: "WithinLimits",
+        kind: "WithinLimits".into(),
         status,
         last_transition_time: Time(cluster.last_event()),
         reason: reason.into(),

@@ -113,7 +113,7 @@ fn row_key(cluster: &Cluster, id: ClusterId, namespace: &Str) -> RowKey {
 /// The conditions `Ready` and `Fresh` of a namespace without Flux objects.
 fn without_flux(cluster: &Cluster) -> [Condition; 2] {
     let ready = Condition {
-        kind: "Ready",
+        kind: "Ready".into(),
         status: ConditionStatus::True,
         last_transition_time: Time(cluster.last_event()),
         reason: "NoObjects".into(),

@@ -100,5 +100,5 @@ fn ready(tally: &Tally, all_readable: bool, since: Time) -> Condition {
     } else {
         (ConditionStatus::True, "NoFailures", String::new())
     };
-    Condition { kind: "Ready", status, last_transition_time: since, reason: reason.into(), message }
+    Condition { kind: "Ready".into(), status, last_transition_time: since, reason: reason.into(), message }
 }

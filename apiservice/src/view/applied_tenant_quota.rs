@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::common::status_of;
 use super::limits::{Denial, LimitUsage, each, tightest_cell};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// A TenantQuota of the same name, as it applies to one of its namespaces. No other namespace is named.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct AppliedTenantQuotaStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
@@ -32,8 +33,9 @@ pub struct AppliedTenantQuotaStatus {
 }
 
 /// Usage of a limit: `used` is that of all namespaces of the tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct AppliedLimit {
     /// Usage of the tenant.
     #[serde(flatten)]

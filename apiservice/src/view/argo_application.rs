@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ObjectReference;
 use crate::{Cell, Column, Condition, Resource, Time, View};
@@ -13,8 +13,9 @@ const OWN_ADDRESS: &str = "https://kubernetes.default.svc";
 const OWN_NAME: &str = "in-cluster";
 
 /// An Application of Argo CD.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ArgoApplicationStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
@@ -81,8 +82,9 @@ pub struct ArgoApplicationStatus {
 }
 
 /// Where an Application is applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ArgoDestination {
     /// Name or address of the cluster; `in-cluster` is the one that Argo CD runs in.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -93,8 +95,9 @@ pub struct ArgoDestination {
 }
 
 /// An operation of Argo CD on an Application.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ArgoOperation {
     /// Running, Terminating, Succeeded, Failed or Error.
     pub phase: String,
@@ -104,7 +107,9 @@ pub struct ArgoOperation {
 }
 
 /// A condition of an Application.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(!default)]
 pub struct ArgoCondition {
     /// Type of the condition, for example ComparisonError.
     #[serde(rename = "type")]
@@ -114,8 +119,9 @@ pub struct ArgoCondition {
 }
 
 /// A resource that explains why an Application is not well.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ArgoCause {
     /// The resource, in the cluster of the destination.
     #[serde(flatten)]

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Failure, ObjectsStatus, StateCounts, common::status_of};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// Applications of one namespace of a cluster, by sync, health and state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ArgoSummaryStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
@@ -37,8 +38,9 @@ pub struct ArgoSummaryStatus {
 }
 
 /// Number of Applications by sync status.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct SyncCounts {
     /// Number of Applications that equal their source.
     pub synced: u32,
@@ -49,8 +51,9 @@ pub struct SyncCounts {
 }
 
 /// Number of Applications by health.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct HealthCounts {
     /// Number of Applications whose resources are healthy.
     pub healthy: u32,

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Failure, ProblemsStatus};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// Health of a cluster, layer by layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ClusterHealthStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
@@ -27,7 +28,8 @@ pub struct ClusterHealthStatus {
     /// The object that registers a remote cluster, for example `Secret gatehouse-clusters/eu`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
-    /// How a remote cluster is observed. `direct`: its objects are watched. `snapshot`: a folder is read.
+    /// How a remote cluster is observed. `views`: the views of its own Gatehouse are watched. `direct`: its objects are.
+    /// `snapshot`: a folder is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Cow<'static, str>>,
     /// When a remote cluster that does not answer was last heard from.
@@ -50,16 +52,26 @@ pub struct ClusterHealthStatus {
 }
 
 /// Health of a layer or a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum Health {
     /// Nothing has failed or is in progress.
     Healthy,
     /// Something is in progress; nothing has failed.
     Progressing,
     /// Health is unknown: a kind may not be read, or the cluster does not answer.
+    #[default]
     Unknown,
     /// Something has failed.
     Degraded,
+}
+
+/// What is not known is Unknown.
+impl<'de> Deserialize<'de> for Health {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let all = [Self::Healthy, Self::Progressing, Self::Degraded];
+        Ok(all.into_iter().find(|known| known.as_str() == text).unwrap_or_default())
+    }
 }
 
 impl Health {
@@ -75,8 +87,9 @@ impl Health {
 }
 
 /// Health of one layer of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct LayerHealth {
     /// Nodes, API, FluxControllers, Flux, Workloads, Storage, Certificates, Secrets, Data, Network, Backup, ArgoCD
     /// or GameServers.
@@ -105,8 +118,9 @@ pub struct LayerHealth {
 }
 
 /// A kind that counts towards a layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct KindHealth {
     /// The kind.
     pub kind: String,

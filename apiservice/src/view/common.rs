@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, generate::SchemaGenerator};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Time;
 
 /// Reference to an object of the observed cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ObjectReference {
     /// Kind of the object.
     pub kind: String,
@@ -28,8 +29,9 @@ impl std::fmt::Display for ObjectReference {
 }
 
 /// An object that failed and needs attention.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct Failure {
     /// The object.
     #[serde(flatten)]
@@ -56,8 +58,9 @@ impl Failure {
 }
 
 /// Root cause of a blocked object: the end of its chain of dependencies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct BlockedBy {
     /// What is wrong with the root cause.
     pub reason: BlockedReason,
@@ -76,11 +79,12 @@ pub struct BlockedBy {
 }
 
 /// What is wrong with a root cause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum BlockedReason {
     /// The dependency has failed.
     DependencyFailed,
     /// The dependency has not failed and is not ready: it is progressing, pending or suspended.
+    #[default]
     DependencyNotReady,
     /// The dependency does not exist.
     DependencyMissing,
@@ -92,6 +96,21 @@ pub enum BlockedReason {
     SourceNotReady,
     /// The source it takes its content from does not exist.
     SourceMissing,
+}
+
+/// A reason that is not known counts as the mildest.
+impl<'de> Deserialize<'de> for BlockedReason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match &*Cow::<str>::deserialize(deserializer)? {
+            "DependencyFailed" => Self::DependencyFailed,
+            "DependencyMissing" => Self::DependencyMissing,
+            "DependencyCycle" => Self::DependencyCycle,
+            "SourceFailed" => Self::SourceFailed,
+            "SourceNotReady" => Self::SourceNotReady,
+            "SourceMissing" => Self::SourceMissing,
+            _ => Self::DependencyNotReady,
+        })
+    }
 }
 
 impl std::fmt::Display for BlockedBy {
@@ -107,8 +126,9 @@ impl std::fmt::Display for BlockedBy {
 }
 
 /// Number of objects by state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct StateCounts {
     /// Number of objects.
     pub total: u32,
@@ -133,8 +153,9 @@ pub struct StateCounts {
 }
 
 /// Number of objects of one kind by state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct KindCount {
     /// The kind counted.
     pub kind: String,
@@ -182,8 +203,9 @@ fn optional_states(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// The objects of a namespace that a summary is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ObjectsStatus {
     /// Number of objects by kind and state, including those owned by others of them.
     pub kinds: Vec<KindCount>,
@@ -207,8 +229,9 @@ impl ObjectsStatus {
 }
 
 /// A kind whose objects cannot be observed. Its counts may be stale or missing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct Unreadable {
     /// The kind.
     pub kind: String,

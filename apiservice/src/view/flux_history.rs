@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::flux_resource::short_revision;
 use crate::{Cell, Column, Resource, Time, View};
 
 /// Reconciliations of one content of a Flux object with one result, or a release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct FluxHistoryStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,

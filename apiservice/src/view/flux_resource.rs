@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{BlockedBy, ObjectReference};
 use crate::{Cell, Column, Condition, Resource, Time, View};
@@ -23,8 +23,9 @@ pub const STATES: [&str; 10] = [
 ];
 
 /// State of one Flux object of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct FluxResourceStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
@@ -101,8 +102,9 @@ pub struct FluxResourceStatus {
 }
 
 /// The last request to reconcile an object, and the last that its controller has handled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ReconcileToken {
     /// Token of the last request, from the annotation `reconcile.fluxcd.io/requestedAt`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Failure, ObjectsStatus, ProblemsStatus, StateCounts};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// States of the Flux objects of one namespace of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct FluxSummaryStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Failure, ObjectsStatus, common::status_of};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// Game servers of one namespace of a cluster. A server counts once: through the Fleet or GameServerSet that owns it,
 /// or by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct GameServerSummaryStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
@@ -31,8 +32,9 @@ pub struct GameServerSummaryStatus {
 }
 
 /// Numbers of game servers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct GameServerNumbers {
     /// Number of Fleets and of GameServerSets without a Fleet.
     pub fleets: i64,
@@ -59,8 +61,9 @@ pub struct GameServerNumbers {
 }
 
 /// Game servers of one engine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct EngineNumbers {
     /// agones, kruise (OpenKruiseGame) or pteronimbus.
     pub engine: Cow<'static, str>,

@@ -1,13 +1,14 @@
 //! Parts that the views of TenantQuotas have in common.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Time;
 
 /// Usage of a limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct LimitUsage {
     /// The limit, as in `spec.hard`: `gameservers`, `requests.cpu`, `count/fleets.agones.dev` and so on.
     pub name: String,
@@ -28,8 +29,9 @@ pub struct LimitUsage {
 }
 
 /// A request that was denied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct Denial {
     /// Time of the denial.
     pub time: Time,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::common::status_of;
 use super::limits::{LimitUsage, tightest_cell};
@@ -11,8 +11,9 @@ use super::{Failure, StateCounts};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// A namespace in which the user may list fluxsummaries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct MyNamespaceStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
@@ -43,8 +44,9 @@ pub struct MyNamespaceStatus {
 }
 
 /// Game servers of a namespace, over all engines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct MyGames {
     /// Desired servers.
     pub desired: i64,
@@ -58,8 +60,9 @@ pub struct MyGames {
 }
 
 /// The tightest limit over a namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct MyQuota {
     /// Name of the TenantQuota, and of the row of `appliedtenantquotas` that says more.
     pub quota: String,

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ObjectReference;
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// An object that is not well, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ProblemStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
@@ -59,8 +60,9 @@ pub struct ProblemStatus {
 }
 
 /// The object that explains a problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ProblemCause {
     /// The object.
     #[serde(flatten)]
@@ -77,8 +79,9 @@ pub struct ProblemCause {
 }
 
 /// The problems of a namespace or a cluster, in short.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct ProblemsStatus {
     /// Number of problems, of whatever kinds, as the resource problems lists them.
     pub problems: u32,

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, generate::SchemaGenerator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::common::status_of;
 use super::limits::{Denial, LimitUsage, each, tightest_cell};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// Usage of the TenantQuota of the same name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct TenantUsageStatus {
     /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,

@@ -20,7 +20,7 @@ pub(super) fn reachable(cluster: &Cluster) -> Condition {
         None => (ConditionStatus::True, "Answers"),
     };
     Condition {
-        kind: "Reachable",
+        kind: "Reachable".into(),
         status,
         last_transition_time: Time(contact.since),
         reason: reason.into(),
@@ -32,7 +32,7 @@ pub(super) fn reachable(cluster: &Cluster) -> Condition {
 pub(super) fn registered(cluster: &Cluster, registration: &Registration) -> Condition {
     let refused = registration.refused.as_ref();
     Condition {
-        kind: "Registered",
+        kind: "Registered".into(),
         status: ConditionStatus::from(refused.is_none()),
         last_transition_time: Time(cluster.registered_since()),
         reason: refused.map_or("Accepted", |refusal| &refusal.reason).to_owned().into(),
@@ -59,7 +59,7 @@ pub(super) fn authenticated(cluster: &Cluster) -> Condition {
         (None, ..) => (ConditionStatus::True, "CredentialAccepted", String::new()),
     };
     Condition {
-        kind: "Authenticated",
+        kind: "Authenticated".into(),
         status,
         last_transition_time: Time(contact.since),
         reason: reason.into(),
