@@ -5,7 +5,7 @@
 use gatehouse_apiservice::denial::Denier;
 
 use crate::{
-    ArgoTally, GameNumbers, KindStatus, Layer, Liveness, ObjectKey, Problems, Record, Reference,
+    ArgoTally, GameNumbers, KindStatus, Layer, Liveness, Mode, ObjectKey, Problems, Record, Reference,
     Registration, Seconds, Str, Validity,
     below::Below,
     catalogue::KindId,
@@ -44,12 +44,16 @@ pub struct Cluster {
     pub(crate) lag: Seconds,
     /// Who registered it; `None` for the cluster that serves this API.
     pub(crate) registration: Option<Box<Registration>>,
+    /// How it is observed.
+    pub(crate) mode: Mode,
     /// When `registration` last changed.
     pub(crate) registered: Seconds,
     /// Whether its credential expires soon.
     pub(crate) validity: Validity,
     /// Registrations that are ignored.
     pub(crate) ignored: Vec<Str>,
+    /// What is not known because of how the cluster is observed.
+    pub(crate) lacks: Vec<Str>,
     /// Whether it is no longer registered, and nothing of it is known.
     pub(crate) removed: bool,
 }
@@ -135,9 +139,11 @@ impl Cluster {
             behind_since: None,
             lag: STALE_AFTER,
             registration: None,
+            mode: Mode::default(),
             registered: now,
             validity: Validity::default(),
             ignored: Vec::new(),
+            lacks: Vec::new(),
             removed: false,
         }
     }
@@ -145,6 +151,16 @@ impl Cluster {
     /// Who registered the cluster, and whether it is observed; `None` for the one that serves this API.
     pub fn registration(&self) -> Option<&Registration> {
         self.registration.as_deref()
+    }
+
+    /// How a remote cluster is observed.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// What is not known of the cluster because of how it is observed.
+    pub fn lacks(&self) -> &[Str] {
+        &self.lacks
     }
 
     /// When what is known of the registration last changed.

@@ -16,7 +16,7 @@ use gatehouse_apiservice::{denial::DenierKind, policy::GROUP};
 
 use self::touch::touch;
 use crate::{
-    ClusterId, Detail, Engine, Event, KindStatus, ObjectKey, Record, Seconds, Str,
+    ClusterId, Detail, Engine, Event, KindStatus, Mode, ObjectKey, Record, Seconds, Str,
     below::Below,
     catalogue::{Catalogue, KindId},
     cluster::{Cluster, STALE_AFTER},
@@ -74,6 +74,11 @@ impl Inventory {
         &self.clusters[usize::from(id.0)]
     }
 
+    /// How a cluster that is registered is observed.
+    pub fn mode(&self, id: ClusterId) -> Option<Mode> {
+        self.clusters.get(usize::from(id.0)).filter(|cluster| !cluster.removed).map(Cluster::mode)
+    }
+
     /// Every cluster that is registered, and the local one.
     pub fn clusters(&self) -> impl Iterator<Item = (ClusterId, &Cluster)> {
         (0..).map(ClusterId).zip(&self.clusters).filter(|(_, cluster)| !cluster.removed)
@@ -94,6 +99,7 @@ impl Inventory {
         match event {
             Event::Registered(registration) => self.register(id, registration, now),
             Event::Removed => self.remove(id, now),
+            Event::Aside(_) => {}
             // The source of a cluster that was removed may have something left to say.
             _ if self.clusters.get(usize::from(id.0)).is_none_or(|cluster| cluster.removed) => {}
             observed => self.observe(id, observed, now),
@@ -167,7 +173,14 @@ impl Inventory {
                 }
             }
             Event::Current(kind) => cluster.kind_mut(kind).current(now, lag),
-            Event::Undecodable(..) | Event::Registered(_) | Event::Removed => {}
+            Event::Lacks(lacks) => {
+                if cluster.lacks != lacks {
+                    cluster.lacks = lacks;
+                    self.delta.clusters.insert(id);
+                }
+            }
+            Event::Mode(mode) => self.observe_by(id, mode, now),
+            Event::Undecodable(..) | Event::Registered(_) | Event::Removed | Event::Aside(_) => {}
             Event::Ignored(ignored) => {
                 cluster.ignored = ignored;
                 self.delta.clusters.insert(id);
@@ -266,14 +279,19 @@ impl Inventory {
     pub fn everything(&self) -> Delta {
         let mut all = Delta::default();
         for (id, cluster) in self.clusters() {
-            all.clusters.insert(id);
-            all.objects.extend(cluster.records.keys().map(|key| (id, key.clone())));
-            all.namespaces.extend(cluster.tallies.namespaces.keys().map(|name| (id, name.clone())));
-            all.games.extend(cluster.tallies.games.keys().map(|name| (id, name.clone())));
-            all.problems.extend(cluster.tallies.problems.namespaces.keys().map(|name| (id, name.clone())));
-            all.applications.extend(cluster.tallies.applications.keys().map(|name| (id, name.clone())));
+            all.extend(everything_of(id, cluster));
         }
         all
+    }
+
+    /// A delta with everything of one cluster.
+    pub fn everything_of(&self, id: ClusterId) -> Delta {
+        everything_of(id, self.cluster(id))
+    }
+
+    /// Marks the row of a cluster, because something changed that the inventory does not know.
+    pub fn touch_cluster(&mut self, id: ClusterId) {
+        self.delta.clusters.insert(id);
     }
 
     /// Recomputes whether a cluster and each of its kinds are fresh.
@@ -487,6 +505,20 @@ impl Inventory {
             let kept = self.catalogue.kind(key.kind).keeps(&record);
             self.put(id, key, kept.then_some(Entry { record, pass }), now);
         }
+    }
+}
+
+/// Everything that is known of a cluster.
+fn everything_of(id: ClusterId, cluster: &Cluster) -> Delta {
+    let named = |name: &Str| (id, name.clone());
+    let tallies = &cluster.tallies;
+    Delta {
+        objects: cluster.records.keys().map(|key| (id, key.clone())).collect(),
+        namespaces: tallies.namespaces.keys().map(named).collect(),
+        games: tallies.games.keys().map(named).collect(),
+        problems: tallies.problems.namespaces.keys().map(named).collect(),
+        applications: tallies.applications.keys().map(named).collect(),
+        clusters: [id].into(),
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Registration {
     pub refused: Option<Refusal>,
     /// When the credential expires, if it says so.
     pub expires: Option<Seconds>,
-    /// How it is observed.
+    /// How it is observed at first.
     pub mode: Mode,
 }
 
@@ -26,6 +26,8 @@ pub enum Mode {
     /// Its objects are watched. Nothing waits for it.
     #[default]
     Direct,
+    /// It runs Gatehouse, whose rows are shown. Nothing waits for it.
+    Views,
     /// A folder is read. It answers at once, so that the first rows are complete.
     Snapshot,
 }
@@ -35,6 +37,7 @@ impl Mode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Views => "views",
             Self::Snapshot => "snapshot",
         }
     }

@@ -1,7 +1,7 @@
 //! Remote clusters come and go while the inventory is in use.
 
 use super::Inventory;
-use crate::{ClusterId, LOCAL, Registration, Seconds, cluster::Cluster};
+use crate::{ClusterId, LOCAL, Mode, Registration, Seconds, cluster::Cluster};
 
 impl Inventory {
     /// Adds a remote cluster under an id that follows the others, or changes what is known of its registration.
@@ -9,11 +9,14 @@ impl Inventory {
         let at = usize::from(id.0);
         debug_assert!(id != LOCAL && at <= self.clusters.len(), "ids are given in order");
         if at == self.clusters.len() {
-            self.clusters.push(Cluster::new(registration.name.clone(), self.catalogue.len(), now));
+            let mut cluster = Cluster::new(registration.name.clone(), self.catalogue.len(), now);
+            cluster.mode = registration.mode;
+            self.clusters.push(cluster);
         }
         let Some(cluster) = self.clusters.get_mut(at) else { return };
         if std::mem::take(&mut cluster.removed) {
             (cluster.added, cluster.contact.since, cluster.fresh_since) = (now, now, now);
+            cluster.mode = registration.mode;
         }
         cluster.validity = registration.validity(now);
         (cluster.registration, cluster.registered) = (Some(registration), now);
@@ -26,12 +29,30 @@ impl Inventory {
         let mut empty = Cluster::new(cluster.name.clone(), self.catalogue.len(), now);
         empty.removed = true;
         let gone = std::mem::replace(cluster, empty);
-        self.delta.objects.extend(gone.records.keys().map(|key| (id, key.clone())));
-        self.delta.namespaces.extend(gone.tallies.namespaces.keys().map(|name| (id, name.clone())));
-        self.delta.games.extend(gone.tallies.games.keys().map(|name| (id, name.clone())));
-        self.delta.problems.extend(gone.tallies.problems.namespaces.keys().map(|name| (id, name.clone())));
-        self.delta.applications.extend(gone.tallies.applications.keys().map(|name| (id, name.clone())));
-        self.delta.clusters.insert(id);
+        self.forget(id, &gone);
+    }
+
+    /// Observes a remote cluster in another way. Its objects are forgotten; who registered it, and when it answered, is
+    /// not. The rows that showed its objects are in the next delta.
+    pub(super) fn observe_by(&mut self, id: ClusterId, mode: Mode, now: Seconds) {
+        let kinds = self.catalogue.len();
+        let Some(cluster) = self.clusters.get_mut(usize::from(id.0)).filter(|_| id != LOCAL) else { return };
+        if cluster.mode == mode {
+            return;
+        }
+        let empty = Cluster::new(cluster.name.clone(), kinds, now);
+        let gone = std::mem::replace(cluster, empty);
+        cluster.mode = mode;
+        (cluster.added, cluster.fresh, cluster.fresh_since) = (gone.added, gone.fresh, gone.fresh_since);
+        (cluster.registered, cluster.validity, cluster.lag) = (gone.registered, gone.validity, gone.lag);
+        cluster.contact = gone.contact.clone();
+        cluster.registration.clone_from(&gone.registration);
+        cluster.ignored.clone_from(&gone.ignored);
+        self.forget(id, &gone);
+    }
+
+    fn forget(&mut self, id: ClusterId, gone: &Cluster) {
+        self.delta.extend(super::everything_of(id, gone));
         self.deadlines.retain(|(_, of, _)| *of != id);
         self.backlog.forget(id);
     }

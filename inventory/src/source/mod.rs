@@ -12,13 +12,13 @@ pub use watch::{
     Assignment, Content, Observer, Raw, Streaming, Upstream, Wanted, Watch, WatchNotice, WatchSettings,
 };
 
-use std::{future::Future, sync::Arc};
+use std::{any::Any, future::Future, sync::Arc};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ObjectKey, Record, Registration, Seconds, Str,
+    Mode, ObjectKey, Record, Registration, Seconds, Str,
     catalogue::{Catalogue, KindId},
     intern::Interner,
 };
@@ -54,6 +54,13 @@ pub enum Event {
     /// Registrations that are ignored, each with the reason: those that ask for the name of this cluster, too; of the
     /// local cluster, those without a name of their own.
     Ignored(Vec<Str>),
+    /// How the cluster is observed from now on. If that is another way than before, its objects are forgotten; what its
+    /// rows show until then is for the task that owns the inventory.
+    Mode(Mode),
+    /// What is not known of the cluster because of how it is observed, for people.
+    Lacks(Vec<Str>),
+    /// Something for the task that owns the inventory, in order with the other events. The inventory ignores it.
+    Aside(Box<dyn Any + Send>),
     /// The cluster is no longer registered: its objects are forgotten. Sent after all other events.
     Removed,
 }

@@ -107,7 +107,12 @@ impl Running {
             Event::Undecodable(_, message) => format!("undecodable {message}"),
             Event::Current(kind) => format!("current {}", self.kind(*kind)),
             Event::Liveness(liveness) => format!("{liveness:?}"),
-            Event::Registered(_) | Event::Ignored(_) | Event::Removed => format!("{event:?}"),
+            Event::Registered(_)
+            | Event::Ignored(_)
+            | Event::Removed
+            | Event::Mode(_)
+            | Event::Lacks(_)
+            | Event::Aside(_) => format!("{event:?}"),
         }
     }
 

@@ -55,6 +55,15 @@ pub enum WatchNotice<'a> {
     Reached(u64),
 }
 
+/// Which objects of a resource are followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// Those of this namespace; `None`: of all.
+    pub(super) namespace: Option<String>,
+    /// Those with these labels, as a label selector.
+    pub(super) labels: Option<String>,
+}
+
 /// Which part of each object is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
@@ -88,11 +97,11 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 /// A watch that ended sooner after its start is retried with back-off.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
-/// Follows a resource by its assignments, in one namespace or everywhere, until the sender of these is dropped.
+/// Follows the selected objects of a resource by its assignments, until the sender of these is dropped.
 pub(super) async fn follow(
     shared: Arc<Shared>,
     mut assigned: watch::Receiver<Assignment>,
-    namespace: Option<String>,
+    selection: Selection,
     content: Content,
     mut observer: impl Observer,
 ) {
@@ -118,8 +127,7 @@ pub(super) async fn follow(
             }
             Assignment::Served(resource) => {
                 was_served = true;
-                let mut follower =
-                    Follower::new(&shared, &resource, namespace.as_deref(), content, &mut observer);
+                let mut follower = Follower::new(&shared, &resource, &selection, content, &mut observer);
                 tokio::select! {
                     never = follower.run() => match never {},
                     changed = assigned.changed() => match changed {
@@ -139,6 +147,8 @@ struct Follower<'a, O> {
     shared: &'a Shared,
     observer: &'a mut O,
     content: Content,
+    /// The label selector of all requests.
+    labels: Option<String>,
     /// `plural.group`, or `plural` in the core group.
     name: String,
     version: Str,
@@ -161,7 +171,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     fn new(
         shared: &'a Shared,
         resource: &ApiResource,
-        namespace: Option<&str>,
+        selection: &Selection,
         content: Content,
         observer: &'a mut O,
     ) -> Self {
@@ -178,8 +188,9 @@ impl<'a, O: Observer> Follower<'a, O> {
             shared,
             observer,
             content,
+            labels: selection.labels.clone(),
             version: resource.version.as_str().into(),
-            request: Request::new(DynamicObject::url_path(resource, namespace)),
+            request: Request::new(DynamicObject::url_path(resource, selection.namespace.as_deref())),
             watch_seconds: watch_seconds(shared.settings.round, &name),
             name,
             streaming,
@@ -267,7 +278,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         if self.trusted != doubts
             && let Some(seen) = self.resume.as_deref().and_then(|version| version.parse::<u64>().ok())
         {
-            let newest = self.page(&ListParams::default().limit(1), Page::Newest).await?.resource_version;
+            let newest = self.page(&self.list_parameters(1), Page::Newest).await?.resource_version;
             let newest = newest.and_then(|version| version.parse::<u64>().ok());
             if newest.is_some_and(|newest| newest < seen) {
                 tracing::warn!(kind = %self.name, seen, newest, "the cluster went back to an older state, listing all objects again");
@@ -286,6 +297,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             timeout: Some(self.watch_seconds),
             bookmarks: true,
             send_initial_events: streaming,
+            label_selector: self.labels.clone(),
             ..WatchParams::default()
         };
         // For a streaming list, an empty resourceVersion requests the most recent state, as for a list in pages.
@@ -346,8 +358,12 @@ impl<'a, O: Observer> Follower<'a, O> {
         items.finish().map_err(WatchError::Garbled)
     }
 
+    fn list_parameters(&self, limit: u32) -> ListParams {
+        ListParams { label_selector: self.labels.clone(), limit: Some(limit), ..ListParams::default() }
+    }
+
     async fn list(&mut self) -> Result<(), WatchError> {
-        let mut parameters = ListParams::default().limit(self.shared.settings.page_size);
+        let mut parameters = self.list_parameters(self.shared.settings.page_size);
         let mut page = Page::First;
         loop {
             let metadata = self.page(&parameters, page).await?;

@@ -11,6 +11,8 @@ pub struct WatchSettings {
     pub page_size: u32,
     /// The interval of discovery. Changes of CRDs are noticed sooner if the account may watch these.
     pub discovery_interval: Duration,
+    /// Whether CustomResourceDefinitions are watched, so that discovery runs when one that is wanted changes.
+    pub definitions: bool,
     /// The interval of heartbeats, and the time limit of each.
     pub heartbeat: Duration,
     /// How long a resource that was served must be missing from discovery before it counts as absent and its objects as
@@ -34,6 +36,7 @@ impl Default for WatchSettings {
             streaming: Streaming::Auto,
             page_size: 500,
             discovery_interval: Duration::from_mins(1),
+            definitions: true,
             heartbeat: Duration::from_secs(5),
             absence: Duration::from_secs(15),
             round: Duration::from_mins(5),

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     crds,
     discovery::{self, Wanted},
-    follow::{self, Content, Observer},
+    follow::{self, Content, Observer, Selection},
     settings::WatchSettings,
     shared::{Assignment, Shared},
 };
@@ -62,7 +62,7 @@ impl Upstream {
         content: Content,
         observer: impl Observer + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        follow::follow(Arc::clone(&self.0), self.served(wanted), None, content, observer)
+        follow::follow(Arc::clone(&self.0), self.served(wanted), Selection::default(), content, observer)
     }
 
     /// As [`follow`](Self::follow), in one namespace alone.
@@ -73,7 +73,20 @@ impl Upstream {
         content: Content,
         observer: impl Observer + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        follow::follow(Arc::clone(&self.0), self.served(wanted), Some(namespace), content, observer)
+        let selection = Selection { namespace: Some(namespace), ..Selection::default() };
+        follow::follow(Arc::clone(&self.0), self.served(wanted), selection, content, observer)
+    }
+
+    /// As [`follow`](Self::follow), but only objects that match a label selector.
+    pub fn follow_labelled(
+        &self,
+        labels: String,
+        wanted: Wanted,
+        content: Content,
+        observer: impl Observer + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let selection = Selection { labels: Some(labels), ..Selection::default() };
+        follow::follow(Arc::clone(&self.0), self.served(wanted), selection, content, observer)
     }
 
     /// Runs discovery and heartbeats, and never ends. `heard` receives the result of each heartbeat.
@@ -82,7 +95,12 @@ impl Upstream {
         F: Future<Output = ()> + Send,
     {
         let shared = &*self.0;
-        futures::future::join3(discover(shared), crds::watch(shared), heartbeat(shared, report)).await;
+        let definitions = async {
+            if shared.settings.definitions {
+                crds::watch(shared).await;
+            }
+        };
+        futures::future::join3(discover(shared), definitions, heartbeat(shared, report)).await;
     }
 }
 
