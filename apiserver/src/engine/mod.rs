@@ -24,7 +24,7 @@ use self::object_metrics::ObjectMetrics;
 use crate::{
     clock::Clock,
     metrics::ViewMetrics,
-    views::{ClusterMetrics, Views},
+    views::{ClusterMetrics, RemoteRows, Views},
 };
 use gatehouse_serving::metrics::ServedResource;
 
@@ -72,6 +72,7 @@ pub async fn run(
         tokio::select! {
             _ = ticks.tick() => {
                 inventory.tick(now());
+                views.tick(&inventory, now());
                 observe_lag(&inventory, &metrics);
                 cluster_metrics.update(&inventory);
                 lag.observe(&inventory, clock.window(), now());
@@ -103,8 +104,9 @@ pub async fn run(
             if let Event::Undecodable(kind, why) = &event {
                 report_undecodable(&inventory, *kind, why, &metrics);
             }
-            inventory.apply(cluster, event, now());
+            apply(&mut inventory, &mut views, (cluster, event), now());
         }
+        views.flush();
         if has_cluster_time {
             clock.confirm(lag::clock_agrees(&inventory));
             if clock.is_too_far_ahead() {
@@ -135,6 +137,36 @@ pub async fn run(
         if inventory.is_behind() {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Applies an event: to the inventory, and to the views what is about rows of another Gatehouse.
+pub(crate) fn apply(
+    inventory: &mut Inventory,
+    views: &mut Views,
+    (id, event): (ClusterId, Event),
+    now: Seconds,
+) {
+    match event {
+        Event::Aside(aside) => {
+            if let Ok(rows) = aside.downcast::<RemoteRows>()
+                && views.take(inventory, id, *rows, now)
+            {
+                inventory.touch_cluster(id);
+            }
+        }
+        Event::Mode(mode) => {
+            let is_new = inventory.mode(id).is_some_and(|before| before != mode);
+            inventory.apply(id, event, now);
+            if is_new {
+                views.observe_by(id, inventory.cluster(id), now);
+            }
+        }
+        Event::Removed => {
+            inventory.apply(id, event, now);
+            views.forget(id);
+        }
+        event => inventory.apply(id, event, now),
     }
 }
 

@@ -1,11 +1,13 @@
 //! `clusterhealths`: a row for each cluster, with the health of its layers.
 
+use std::collections::HashMap;
+
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
     view::{ClusterHealthStatus, Health, KindHealth, LayerHealth},
 };
 use gatehouse_inventory::{
-    Cluster, Counts, Delta, Inventory, KindStatus, Layer, State, Validity,
+    Cluster, ClusterId, Counts, Delta, Inventory, KindStatus, Layer, Mode, State, Validity,
     catalogue::{Kind, KindId},
 };
 
@@ -22,10 +24,14 @@ const MAX_FAILURES: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct ClusterHealths {
     last: LastStatuses<ClusterHealthStatus>,
+    /// What the Gatehouse of a cluster says of it, and when the cluster was created.
+    adopted: HashMap<ClusterId, (Time, ClusterHealthStatus)>,
 }
 
 impl Projection for ClusterHealths {
     type Status = ClusterHealthStatus;
+
+    const ADOPTS: bool = true;
 
     fn needs(kind: &Kind) -> bool {
         // Pods count towards no layer.
@@ -44,29 +50,63 @@ impl Projection for ClusterHealths {
                 self.last.forget(&key);
                 return Projected::Deleted(key);
             }
-            let status = self.last.carry_over_times(&key, health(inventory, cluster));
+            let adopted = self.adopted.get(id).filter(|_| cluster.mode() == Mode::Views);
+            let found = match adopted {
+                _ if cluster.mode() != Mode::Views => observed(inventory, cluster),
+                Some((_, row)) => row.clone(),
+                None => ClusterHealthStatus {
+                    reason: "its Gatehouse was not asked yet".into(),
+                    last_observed_time: Time(cluster.last_event()),
+                    ..ClusterHealthStatus::default()
+                },
+            };
+            let status = self.last.carry_over_times(&key, health(inventory, cluster, found));
             // The creation time of a cluster is that of its namespace kube-system.
             let first = inventory.namespace(cluster, &"kube-system".into());
+            let created = Time(first.map_or(0, |namespace| namespace.created));
             Projected::Row {
                 cluster: cluster.name.clone(),
                 key,
-                created: Time(first.map_or(0, |namespace| namespace.created)),
+                created: adopted.map_or(created, |(created, _)| *created),
                 tenant: None,
                 status: Box::new(status),
             }
         })
     }
+
+    fn adopt(&mut self, id: ClusterId, row: Option<(Time, ClusterHealthStatus)>) -> bool {
+        match row {
+            Some(row) => self.adopted.insert(id, row),
+            None => self.adopted.remove(&id),
+        };
+        true
+    }
 }
 
-fn health(inventory: &Inventory, cluster: &Cluster) -> ClusterHealthStatus {
+/// The health of a cluster, as its objects tell.
+fn observed(inventory: &Inventory, cluster: &Cluster) -> ClusterHealthStatus {
     let layers: Vec<_> =
         Layer::ALL.into_iter().filter_map(|layer| layer_health(inventory, cluster, layer)).collect();
+    let reasons: Vec<_> = layers.iter().filter_map(reason).collect();
+    ClusterHealthStatus {
+        health: layers.iter().map(|layer| layer.health).max().unwrap_or(Health::Healthy),
+        reason: reasons.join(", "),
+        problems: causes::in_short(inventory.catalogue(), cluster, Some(cluster.problems())),
+        version: cluster.contact().version.as_deref().map(Into::into),
+        warnings: warnings(inventory, cluster),
+        last_observed_time: Time(cluster.last_event()),
+        layers,
+        ..ClusterHealthStatus::default()
+    }
+}
+
+/// The health that was `found`, with what is known of the way to the cluster.
+fn health(inventory: &Inventory, cluster: &Cluster, found: ClusterHealthStatus) -> ClusterHealthStatus {
     let contact = cluster.contact();
     let refusal = cluster.registration().and_then(|registration| registration.refused.as_ref());
     let is_known = contact.silent.is_none() && refusal.is_none();
-    let worst = layers.iter().map(|layer| layer.health).max().unwrap_or(Health::Healthy);
-    let health = if is_known { worst } else { worst.max(Health::Unknown) };
-    let mut reasons: Vec<_> = layers.iter().filter_map(reason).collect();
+    let health = if is_known { found.health } else { found.health.max(Health::Unknown) };
+    let mut reasons: Vec<_> = Some(found.reason).filter(|reason| !reason.is_empty()).into_iter().collect();
     if let Some(refusal) = refusal {
         // Nothing else is known, and nothing else matters.
         reasons = vec![format!("refused: {}", refusal.message)];
@@ -82,19 +122,17 @@ fn health(inventory: &Inventory, cluster: &Cluster) -> ClusterHealthStatus {
         cluster: cluster.name.to_string(),
         health,
         reason: reasons.join(", "),
-        problems: causes::in_short(inventory.catalogue(), cluster, Some(cluster.problems())),
-        version: contact.version.as_deref().map(Into::into),
+        version: found.version.or_else(|| contact.version.as_deref().map(Into::into)),
         origin: cluster.registration().map(|registration| registration.origin.to_string()),
         mode: cluster
             .registration()
             .filter(|known| known.refused.is_none())
-            .map(|known| known.mode.as_str().into()),
+            .map(|_| cluster.mode().as_str().into()),
         last_heard_time: remote::last_heard(cluster),
         credential_expires_time: cluster.registration().and_then(|known| known.expires).map(Time),
-        warnings: warnings(inventory, cluster),
-        last_observed_time: Time(cluster.last_event()),
-        conditions: conditions(inventory, cluster, health, &reasons),
-        layers,
+        warnings: found.warnings.into_iter().chain(notes(cluster)).collect(),
+        conditions: conditions(inventory, cluster, health, &reasons, &found.conditions),
+        ..found
     }
 }
 
@@ -103,6 +141,7 @@ fn conditions(
     cluster: &Cluster,
     health: Health,
     reasons: &[String],
+    found: &[Condition],
 ) -> Vec<Condition> {
     let contact = cluster.contact();
     let status = match health {
@@ -110,7 +149,13 @@ fn conditions(
         Health::Unknown => ConditionStatus::Unknown,
         Health::Degraded => ConditionStatus::False,
     };
-    let fresh = common::fresh(cluster, inventory.catalogue().kinds().map(|(kind, _)| kind));
+    let mut fresh = common::fresh(cluster, inventory.catalogue().kinds().map(|(kind, _)| kind));
+    if fresh.status == ConditionStatus::True
+        && let Some(stale) =
+            found.iter().find(|found| found.kind == "Fresh" && found.status != ConditionStatus::True)
+    {
+        fresh = stale.clone();
+    }
     let healthy = Condition {
         kind: "Healthy".into(),
         status,
@@ -219,6 +264,11 @@ fn warnings(inventory: &Inventory, cluster: &Cluster) -> Vec<String> {
             && common::unreadable_reason(cluster, *id).is_some_and(|(why, _)| why == "Forbidden")
     });
     let unseen = unseen.map(|(_, kind)| format!("{} may not be read: their usage is unknown", kind.plural));
+    mixed.chain(unseen).collect()
+}
+
+/// What is known of the observation of a cluster rather than of the cluster.
+fn notes(cluster: &Cluster) -> impl Iterator<Item = String> {
     let ignored = cluster.ignored().iter().map(|ignored| format!("ignored: {ignored}"));
-    mixed.chain(unseen).chain(ignored).collect()
+    ignored.chain(cluster.lacks().iter().map(ToString::to_string))
 }

@@ -4,28 +4,24 @@
 use std::collections::HashMap;
 
 use gatehouse_apiservice::{
-    Condition, Time,
+    Time,
     view::{
         AppliedTenantQuotaStatus, ArgoSummaryStatus, ClusterHealthStatus, FluxSummaryStatus,
         GameServerSummaryStatus, MyNamespaceStatus, TenantUsageStatus,
     },
 };
 
+use super::RemoteStatus;
 use crate::watchcache::RowKey;
 
-/// A status with conditions and a last observed time.
-pub(super) trait TimedStatus: Clone + PartialEq {
-    fn conditions(&mut self) -> &mut [Condition];
+/// A status with a last observed time.
+pub(super) trait TimedStatus: RemoteStatus {
     fn last_observed_time(&mut self) -> &mut Time;
 }
 
 macro_rules! timed_status {
     ($($status:ty),+) => {
         $(impl TimedStatus for $status {
-            fn conditions(&mut self) -> &mut [Condition] {
-                &mut self.conditions
-            }
-
             fn last_observed_time(&mut self) -> &mut Time {
                 &mut self.last_observed_time
             }
@@ -58,9 +54,9 @@ impl<S: TimedStatus> LastStatuses<S> {
     /// result.
     pub(super) fn carry_over_times(&mut self, key: &RowKey, mut status: S) -> S {
         if let Some(last) = self.0.get_mut(key) {
-            for condition in status.conditions() {
+            for condition in status.conditions_mut() {
                 // A condition with the same status keeps its lastTransitionTime.
-                let before = last.conditions().iter().find(|before| before.kind == condition.kind);
+                let before = last.conditions_mut().iter().find(|before| before.kind == condition.kind);
                 if let Some(before) = before.filter(|before| before.status == condition.status) {
                     condition.last_transition_time = before.last_transition_time;
                 }

@@ -25,19 +25,26 @@ mod my_namespace;
 mod namespaces;
 mod objects;
 mod problem;
+mod remote_rows;
+mod remote_status;
 mod render;
 mod tenant_usage;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use gatehouse_apiservice::{Resource, Time, View, view::RESOURCES};
+use gatehouse_apiservice::{Resource, Time, view::RESOURCES};
 use gatehouse_inventory::{
-    Cluster, ClusterId, Delta, Interner, Inventory, LOCAL, Mode, ObjectKey, Str, catalogue::Kind,
+    Cluster, ClusterId, Delta, Interner, Inventory, LOCAL, Mode, ObjectKey, Seconds, Str, catalogue::Kind,
 };
 
 pub use self::flux_series::FluxSeries;
-use self::render::Renderer;
-pub(crate) use self::{cluster_health::ClusterMetrics, common::named};
+pub(crate) use self::{
+    cluster_health::ClusterMetrics,
+    common::named,
+    remote_rows::{RemoteRow, RemoteRows, RowNotice},
+    remote_status::RemoteStatus,
+};
+use self::{remote_rows::Remote, render::Renderer};
 use crate::{
     actions::Observed,
     clock::Clock,
@@ -67,7 +74,10 @@ pub(crate) enum Projected<S> {
 /// Computes the rows of one resource.
 pub(crate) trait Projection {
     /// The type of `status`.
-    type Status: View;
+    type Status: RemoteStatus;
+
+    /// Whether rows of another Gatehouse are [adopted](Self::adopt) instead of published.
+    const ADOPTS: bool = false;
 
     /// Whether the view needs the objects of this kind before it can render rows. Namespaces are needed for
     /// the labels of every row: otherwise all rows would be rendered again once the namespaces are known.
@@ -81,6 +91,12 @@ pub(crate) trait Projection {
         inventory: &'a Inventory,
         delta: &'a Delta,
     ) -> impl Iterator<Item = Projected<Self::Status>> + 'a;
+
+    /// Takes the row that the Gatehouse of a cluster has of that cluster, to show it with what is known here; `None`: it
+    /// has none. Returns whether there is something to show.
+    fn adopt(&mut self, _id: ClusterId, _row: Option<(Time, Self::Status)>) -> bool {
+        false
+    }
 
     /// Objects whose rows show something that has changed with the last projection, to be projected later.
     fn followers(&mut self) -> Vec<(ClusterId, ObjectKey)> {
@@ -165,6 +181,46 @@ impl Views {
         self.all.iter_mut().flat_map(|view| view.followers()).collect()
     }
 
+    /// A cluster is observed in another way from now on.
+    pub(crate) fn observe_by(&mut self, id: ClusterId, cluster: &Cluster, now: Seconds) {
+        for view in &mut self.all {
+            view.observe_by(id, &cluster.name, cluster.mode(), now);
+        }
+    }
+
+    /// Deletes the rows of a cluster that is removed, as far as its objects do not.
+    pub(crate) fn forget(&mut self, id: ClusterId) {
+        for view in &mut self.all {
+            view.forget(id);
+        }
+    }
+
+    /// Takes in rows of a cluster that runs Gatehouse. Returns whether the row of that cluster shows them.
+    pub(crate) fn take(
+        &mut self,
+        inventory: &Inventory,
+        id: ClusterId,
+        rows: RemoteRows,
+        now: Seconds,
+    ) -> bool {
+        let RemoteRows { view, notice } = rows;
+        self.all.get_mut(view).is_some_and(|view| view.take(inventory, id, notice, now))
+    }
+
+    /// Publishes rows that were [taken in](Self::take).
+    pub(crate) fn flush(&mut self) {
+        for view in &mut self.all {
+            view.flush();
+        }
+    }
+
+    /// Marks rows of clusters that run Gatehouse as stale or fresh.
+    pub(crate) fn tick(&mut self, inventory: &Inventory, now: Seconds) {
+        for view in &mut self.all {
+            view.tick(inventory, now);
+        }
+    }
+
     /// Updates every view with what changed.
     pub fn update(&mut self, inventory: &Inventory, delta: &Delta) -> [Updates; RESOURCES.len()] {
         let updates = self.all.each_mut().map(|view| view.update(inventory, delta));
@@ -188,6 +244,11 @@ trait AnyView: Send {
     fn cache(&self) -> &Arc<WatchCache>;
     fn update(&mut self, inventory: &Inventory, delta: &Delta) -> Updates;
     fn followers(&mut self) -> Vec<(ClusterId, ObjectKey)>;
+    fn observe_by(&mut self, id: ClusterId, name: &Str, mode: Mode, now: Seconds);
+    fn forget(&mut self, id: ClusterId);
+    fn take(&mut self, inventory: &Inventory, id: ClusterId, notice: RowNotice, now: Seconds) -> bool;
+    fn flush(&mut self);
+    fn tick(&mut self, inventory: &Inventory, now: Seconds);
 }
 
 /// A projection and the cache that it fills.
@@ -195,19 +256,28 @@ struct Driver<P> {
     projection: P,
     renderer: Renderer,
     cache: Arc<WatchCache>,
+    /// Clusters whose rows are another Gatehouse's.
+    remotes: HashMap<ClusterId, Remote>,
+    /// Rows of these that are not published yet.
+    pending: Vec<Update>,
+    /// What was published of these since the last update.
+    published: Published,
 }
 
 /// Rows rendered before they are handed to the cache. Readers wait for the hand-over, but not for rendering.
 const BATCH: usize = 256;
 
 impl<P: Projection + Default + Send + 'static> Driver<P> {
-    const RESOURCE: &'static Resource = &<P::Status as View>::RESOURCE;
+    const RESOURCE: &'static Resource = &<P::Status as gatehouse_apiservice::View>::RESOURCE;
 
     fn boxed(clock: &Arc<Clock>, interner: &Arc<Interner>) -> Box<dyn AnyView> {
         Box::new(Self {
             projection: P::default(),
             renderer: Renderer::new(Self::RESOURCE, Arc::clone(interner)),
             cache: Arc::new(WatchCache::new(Self::RESOURCE, Arc::clone(clock))),
+            remotes: HashMap::new(),
+            pending: Vec::new(),
+            published: Published::default(),
         })
     }
 
@@ -223,7 +293,12 @@ impl<P: Projection + Default + Send + 'static> Driver<P> {
     }
 
     fn publish_of(&mut self, id: ClusterId, inventory: &Inventory, delta: &Delta, published: &mut Published) {
+        let is_elsewhere = self.is_elsewhere(id);
         let mut rows = self.projection.project(inventory, delta);
+        if is_elsewhere {
+            // Only what the projection remembers is kept up to date.
+            return rows.for_each(drop);
+        }
         loop {
             let batch: Vec<Update> = rows.by_ref().take(BATCH).map(|row| self.renderer.render(row)).collect();
             if batch.is_empty() {
@@ -241,7 +316,7 @@ impl<P: Projection + Default + Send + 'static> AnyView for Driver<P> {
     }
 
     fn update(&mut self, inventory: &Inventory, delta: &Delta) -> Updates {
-        let mut published = Published::default();
+        let mut published = std::mem::take(&mut self.published);
         if self.cache.is_synced() {
             self.publish(inventory, delta, &mut published);
         } else if inventory.clusters().all(|(id, cluster)| settled::<P>(inventory, id, cluster)) {
@@ -254,15 +329,37 @@ impl<P: Projection + Default + Send + 'static> AnyView for Driver<P> {
     fn followers(&mut self) -> Vec<(ClusterId, ObjectKey)> {
         self.projection.followers()
     }
+
+    fn observe_by(&mut self, id: ClusterId, name: &Str, mode: Mode, now: Seconds) {
+        self.observe_by(id, name, mode, now);
+    }
+
+    fn forget(&mut self, id: ClusterId) {
+        self.forget(id);
+    }
+
+    fn take(&mut self, inventory: &Inventory, id: ClusterId, notice: RowNotice, now: Seconds) -> bool {
+        self.take(inventory, id, notice, now)
+    }
+
+    fn flush(&mut self) {
+        self.flush();
+    }
+
+    fn tick(&mut self, inventory: &Inventory, now: Seconds) {
+        self.tick(inventory, now);
+    }
 }
 
 /// Whether everything that the view needs of a cluster has been listed or is unreadable. Views wait for the
 /// local cluster, and for folders: a remote cluster may answer slowly, or never.
 fn settled<P: Projection>(inventory: &Inventory, id: ClusterId, cluster: &Cluster) -> bool {
-    let is_folder = cluster.registration().is_some_and(|known| known.mode == Mode::Snapshot);
-    if id != LOCAL && !is_folder {
-        return true;
-    }
+    id != LOCAL && cluster.mode() != Mode::Snapshot || are_listed::<P>(inventory, id)
+}
+
+/// Whether every kind that the view needs of a cluster has been listed or is unreadable.
+fn are_listed<P: Projection>(inventory: &Inventory, id: ClusterId) -> bool {
+    let cluster = inventory.cluster(id);
     let mut kinds = inventory.catalogue().kinds();
     kinds.all(|(id, kind)| !P::needs(kind) || cluster.is_settled(id))
 }

@@ -92,7 +92,7 @@ impl ClusterMetrics {
         let name = &cluster.name;
         let registration = cluster.registration();
         let (origin, mode) =
-            registration.map_or_else(Default::default, |known| (known.origin.clone(), known.mode));
+            registration.map_or_else(Default::default, |known| (known.origin.clone(), cluster.mode()));
         if let Some((old_origin, old_mode)) = before
             && (&old_origin, old_mode) != (&origin, mode)
         {
@@ -175,13 +175,13 @@ mod tests {
 
         let alive = Event::Liveness(Liveness::Alive { version: None, ahead: None });
         world.inventory.apply(EU, alive, 1_001);
-        world.inventory.apply(EU, registration(Mode::Snapshot), 1_001);
+        world.inventory.apply(EU, Event::Mode(Mode::Views), 1_001);
         let told = series(&requests, &mut metrics, &world);
         let expected = [
             r#"authenticated{cluster="eu"} 1"#,
             r#"credential_expiry_timestamp_seconds{cluster="eu"} 5000"#,
             r#"fresh{cluster="eu"} 1"#,
-            r#"info{cluster="eu",mode="snapshot",origin="Secret a/eu"} 1"#,
+            r#"info{cluster="eu",mode="views",origin="Secret a/eu"} 1"#,
             r#"last_heard_timestamp_seconds{cluster="eu"} 1001"#,
             r#"objects{cluster="eu"} 0"#,
             r#"reachable{cluster="eu"} 1"#,

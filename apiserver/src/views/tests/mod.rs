@@ -14,7 +14,7 @@ mod metadata;
 mod mine;
 mod problems;
 pub(crate) mod records;
-mod registered;
+pub(crate) mod registered;
 mod resources;
 mod summaries;
 mod trees;

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 
-const EU: ClusterId = ClusterId(1);
+pub(crate) const EU: ClusterId = ClusterId(1);
 const VIEWS: [&str; 11] = [
     SUMMARIES,
     RESOURCES,
@@ -24,7 +24,7 @@ const VIEWS: [&str; 11] = [
     APPLICATIONS,
 ];
 
-fn registration(refused: Option<Refusal>) -> Event {
+pub(crate) fn registration(refused: Option<Refusal>) -> Event {
     Event::Registered(Box::new(Registration {
         name: "eu".into(),
         origin: "Secret gatehouse-clusters/eu".into(),
@@ -36,12 +36,12 @@ fn registration(refused: Option<Refusal>) -> Event {
 
 impl World {
     /// Applies an event of the cluster `eu`.
-    fn remote(&mut self, event: Event) {
+    pub(crate) fn remote(&mut self, event: Event) {
         self.inventory.apply(EU, event, self.now);
     }
 
     /// Registers the cluster `eu`, which answers, and has these records.
-    fn register(&mut self, records: impl IntoIterator<Item = Record>) {
+    pub(crate) fn register(&mut self, records: impl IntoIterator<Item = Record>) {
         self.remote(registration(None));
         self.hear(EU);
         for (kind, _) in CATALOGUE.kinds() {
