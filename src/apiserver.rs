@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Name of the observed cluster in the views.
     #[arg(long, value_name = "NAME", default_value = "local")]
     cluster_name: String,
+    /// Observe remote clusters that run Gatehouse through its views. Experimental.
+    #[arg(long, hide = true)]
+    cluster_views: bool,
     /// File with kinds to observe in addition to the built-in ones, or instead of some. May be repeated.
     #[arg(long, value_name = "FILE")]
     catalogue_file: Vec<PathBuf>,
@@ -104,7 +107,7 @@ const REMOTE_HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// The clusters that the objects of these origins register.
 fn clusters(
-    origins: Origins,
+    (origins, views): (Origins, bool),
     client: &kube::Client,
     server: Uri,
     watching: &WatchSettings,
@@ -113,7 +116,8 @@ fn clusters(
         return RemoteClusters::None;
     }
     let settings = WatchSettings { heartbeat: REMOTE_HEARTBEAT, ..watching.clone() };
-    RemoteClusters::Registered(Box::new(ClusterParts { client: client.clone(), server, origins, settings }))
+    let client = client.clone();
+    RemoteClusters::Registered(Box::new(ClusterParts { client, server, origins, views, settings }))
 }
 
 /// Parses the URL of a server without TLS, as notification-controller is.
@@ -172,7 +176,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         cluster: args.cluster_name.into(),
         catalogue,
         flux_series: args.flux_resource_metrics,
-        clusters: clusters(args.clusters.origins(), &client, server, &args.upstream.watching()),
+        clusters: clusters(
+            (args.clusters.origins(), args.cluster_views),
+            &client,
+            server,
+            &args.upstream.watching(),
+        ),
         actions,
         checks: tasks.checks.into_iter().chain(args.authentication.readiness_check(&authenticator)).collect(),
         rbac: Some(source.upstream()),

@@ -107,6 +107,11 @@ impl Actions {
         Ok(Place { cluster: Reached { id: standing.id, name, requests: Arc::new(requests), events }, object })
     }
 
+    /// Whether the rows of a cluster are those of its own Gatehouse, so that nothing is known here of its kinds.
+    pub(super) fn is_relayed(&self, cluster: &str) -> bool {
+        self.remotes.as_ref().is_some_and(|remotes| remotes.registry.relayed(cluster).is_some())
+    }
+
     /// The name of the cluster of a row, and `KIND.NAME`. The local cluster's may have dots.
     fn split<'a>(&self, row: &'a str) -> Option<(&'a str, &'a str)> {
         let local = row.strip_prefix(&*self.local.name).and_then(|rest| rest.strip_prefix('.'));

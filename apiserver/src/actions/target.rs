@@ -74,6 +74,13 @@ impl Actions {
         let version = match self.observed.served(cluster.id, kind) {
             Some(Served::At(version)) => version,
             Some(Served::No) => return Err(ApiError::not_found(Subject { group, resource: plural, name })),
+            None if self.is_relayed(&cluster.name) => {
+                let why = format!(
+                    "cluster {}: it is shown by its own Gatehouse, which does not act: enable actions there",
+                    cluster.name
+                );
+                return Err(ApiError::not_supported(why));
+            }
             None => {
                 let why = format!("{plural}.{group} were not observed yet: try again");
                 return Err(ApiError::unavailable(why));

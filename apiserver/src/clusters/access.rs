@@ -20,13 +20,14 @@ use gatehouse_serving::{
     request_info::{RequestInfo, ResourceRequest, Verb},
 };
 use http::StatusCode;
+use serde_json::Value;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
 
-use super::Registry;
-use crate::watchcache::Row;
+use super::{Registry, relay};
+use crate::watchcache::{Row, RowKey};
 
 /// The resource on whose objects the right is.
 const RESOURCE: &str = "clusterhealths";
@@ -88,6 +89,11 @@ pub(crate) struct ClusterAccess(Arc<Registry>);
 impl ClusterAccess {
     pub(crate) fn new(registry: Arc<Registry>) -> Self {
         Self(registry)
+    }
+
+    /// The tree of a row that its user may see, if another Gatehouse has it.
+    pub(crate) async fn tree(&self, row: &RowKey) -> Option<Result<Value, ApiError>> {
+        relay::tree(&self.0, row).await
     }
 
     /// Whether a remote cluster is registered, and `user` may see it now.

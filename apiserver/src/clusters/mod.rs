@@ -13,11 +13,13 @@ pub(crate) mod access;
 mod connection;
 mod identities;
 mod kubeconfig;
+mod mode;
 mod observer;
 mod origins;
 mod registrar;
 mod registrations;
 mod registry;
+mod relay;
 mod starts;
 
 use gatehouse_inventory::source::WatchSettings;
@@ -41,6 +43,8 @@ pub struct ClusterParts {
     pub server: http::Uri,
     /// What registers clusters.
     pub origins: Origins,
+    /// Whether clusters that run Gatehouse are observed through its views.
+    pub views: bool,
     /// How objects of remote clusters are watched.
     pub settings: WatchSettings,
 }

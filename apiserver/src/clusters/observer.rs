@@ -1,4 +1,4 @@
-//! Observes one remote cluster: first who it is, then its objects.
+//! Observes one remote cluster: first who it is, then the rows of its Gatehouse, or its objects where it has none.
 //!
 //! With another server, CA or client certificate it asks again who that is. For the same cluster the watches go on by
 //! the new client from the versions that they have reached; another one is listed anew.
@@ -9,21 +9,24 @@ use std::{sync::Arc, time::Duration};
 
 use gatehouse_apiservice::client::{explain, jittered};
 use gatehouse_inventory::{
-    Event, Liveness, Refusal, Registration, Sink, Source, Str,
+    Event, Liveness, Mode, Refusal, Registration, Sink, Source, Str,
     source::{Watch, WatchSettings},
 };
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ListParams};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
-    time::{error::Elapsed, sleep, timeout},
+    time::{Instant, error::Elapsed, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Registry,
     identities::{Age, Held, Identities},
+    mode::{Decider, Decision, Way},
+    relay::{self, Found, Relay},
     starts::{Starts, Turn},
 };
 
@@ -34,6 +37,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The first and the longest wait between two attempts, each before up to as much jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// How long after a doubt it is looked again, so that many of them cost little.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// How a cluster is reached, as its registration says now.
 #[derive(Clone)]
@@ -51,8 +56,11 @@ pub(super) struct Target {
 pub(super) struct Observer {
     pub(super) target: watch::Receiver<Target>,
     pub(super) settings: WatchSettings,
+    /// Whether it is looked for a Gatehouse.
+    pub(super) views: bool,
     pub(super) identities: Arc<Identities>,
     pub(super) starts: Starts,
+    pub(super) registry: Arc<Registry>,
     pub(super) sink: Sink,
 }
 
@@ -61,6 +69,7 @@ struct Watches {
     /// The identity of the cluster, if it tells.
     uid: Option<String>,
     held: Option<Held>,
+    way: Way,
     clients: watch::Sender<Option<kube::Client>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -71,45 +80,45 @@ impl Observer {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut watches = None;
         stop.run_until_cancelled(self.observe(&mut watches)).await;
-        if let Some(watches) = watches {
+        if let Some(mut watches) = watches {
             watches.end().await;
         }
-        let name = Str::clone(&self.target.borrow().registration.name);
+        let name = self.name();
+        self.registry.relay(&name, None);
         self.identities.release(&name);
     }
 
     /// Returns if the watches end by themselves, which is a bug.
     async fn observe(&mut self, watches: &mut Option<Watches>) {
         let mut turn = self.starts.turn().await;
+        let mut decider = Decider::default();
+        // Notified when the Gatehouse of the cluster may be gone.
+        let doubt = Arc::new(Notify::new());
         loop {
             let target = self.target.borrow_and_update().clone();
             let Some((uid, held)) = self.identify(&target, &mut turn, watches).await else { continue };
-            match watches {
-                // By another way to the same cluster: they go on from the versions that they have reached.
-                Some(known) if uid.is_some() && known.uid == uid => {
-                    known.held = held;
-                    known.clients.send_replace(Some(target.client.clone()));
+            let is_same = watches.as_ref().is_some_and(|known| uid.is_some() && known.uid == uid);
+            if !is_same {
+                decider.restart();
+                if let Some(before) = watches {
+                    let is_another = uid.is_some() && before.uid.is_some();
+                    before.end().await;
+                    *watches = None;
+                    if is_another {
+                        self.forget(&target).await;
+                    }
                 }
-                _ => {
-                    if let Some(before) = watches.take() {
-                        let is_another = uid.is_some() && before.uid.is_some();
-                        before.end().await;
-                        if is_another {
-                            self.forget(&target).await;
-                        }
-                    }
-                    if let Some(held) = &held {
-                        held.is_free().await;
-                    }
-                    let client = target.client.clone();
-                    *watches = Some(Watches::start((uid, held), client, &self.settings, &self.sink));
+                if let Some(held) = &held {
+                    held.is_free().await;
                 }
             }
-            let Some(known) = watches else { return };
+            let uid = uid.as_deref();
+            let mut next = self.choose(&mut decider, &target, (uid, held), watches, &doubt).await;
             let listed = sleep(Starts::LISTING);
             tokio::pin!(listed);
-            let lost = known.held.as_ref().map(Held::loss);
+            let lost = loss(watches.as_ref());
             let is_lost = loop {
+                let Some(known) = watches else { return };
                 tokio::select! {
                     () = &mut listed, if turn.is_some() => turn = None,
                     () = lost_by(lost.as_ref()) => break true,
@@ -123,6 +132,9 @@ impl Observer {
                             break false;
                         }
                     }
+                    () = look_again(next, &doubt) => {
+                        next = self.choose(&mut decider, &target, (uid, None), watches, &doubt).await;
+                    }
                 }
             };
             if is_lost {
@@ -133,10 +145,85 @@ impl Observer {
 
     /// What was observed belongs to another registration, which is older.
     async fn lose(&self, target: &Target, watches: &mut Option<Watches>) {
-        if let Some(watches) = watches.take() {
-            watches.end().await;
+        if let Some(known) = watches {
+            known.end().await;
+            *watches = None;
             self.forget(target).await;
         }
+    }
+
+    /// Looks for a Gatehouse in the cluster, and observes that in the way which follows. Returns when to look again.
+    async fn choose(
+        &self,
+        decider: &mut Decider,
+        target: &Target,
+        (uid, held): (Option<&str>, Option<Held>),
+        watches: &mut Option<Watches>,
+        doubt: &Arc<Notify>,
+    ) -> Duration {
+        let found = if self.views { relay::probe(&target.client).await } else { Found::Absent };
+        let Decision { way, next, lacks } = decider.decide(found, Instant::now());
+        match watches {
+            Some(known) if known.way == way => {
+                if held.is_some() {
+                    known.held = held;
+                }
+                let is_paused = known.clients.borrow().is_none();
+                if is_paused {
+                    // By another way to the same cluster: they go on from the versions that they have reached.
+                    known.clients.send_replace(Some(target.client.clone()));
+                }
+            }
+            _ => {
+                let mut kept = None;
+                if let Some(before) = watches {
+                    // It stays known until it has ended.
+                    before.end().await;
+                    kept = before.held.take();
+                }
+                let name = self.name();
+                let (mode, own) = match &way {
+                    Way::Direct => (Mode::Direct, None),
+                    Way::Views(gatehouse) => (Mode::Views, Some(gatehouse.name.clone())),
+                };
+                tracing::info!(cluster = &*name, mode = mode.as_str(), "a cluster is observed");
+                self.registry.relay(&name, own);
+                self.sink.send(Event::Mode(mode)).await;
+                *watches = Some(self.start((uid, held.or(kept)), way.clone(), target, doubt));
+            }
+        }
+        if way == Way::Direct {
+            self.sink.send(Event::Lacks(lacks.map(Str::from).into_iter().collect())).await;
+        }
+        next
+    }
+
+    fn start(
+        &self,
+        (uid, held): (Option<&str>, Option<Held>),
+        way: Way,
+        target: &Target,
+        doubt: &Arc<Notify>,
+    ) -> Watches {
+        let (clients, receiver) = watch::channel(Some(target.client.clone()));
+        let stop = CancellationToken::new();
+        let (sink, settings) = (self.sink.clone(), &self.settings);
+        let task = match &way {
+            Way::Direct => {
+                let watch = Watch::with_clients(receiver, settings.clone());
+                tokio::spawn(watch.run(sink, stop.clone()))
+            }
+            Way::Views(gatehouse) => {
+                let of = (gatehouse.clone(), self.name());
+                let relay = Relay::new(receiver, settings, of, Arc::clone(doubt));
+                tokio::spawn(relay.run(sink, stop.clone()))
+            }
+        };
+        Watches { uid: uid.map(str::to_owned), held, way, clients, stop, task }
+    }
+
+    fn name(&self) -> Str {
+        Str::clone(&self.target.borrow().registration.name)
     }
 
     /// Another cluster has the name of one that was observed.
@@ -178,7 +265,7 @@ impl Observer {
             };
             *turn = None;
             self.sink.send(event).await;
-            let lost = watches.as_ref().and_then(|watches| watches.held.as_ref()).map(Held::loss);
+            let lost = loss(watches.as_ref());
             tokio::select! {
                 changed = timeout(jittered(wait, wait), self.target.changed()) => match changed {
                     // A new credential is tried at once.
@@ -215,28 +302,27 @@ impl Observer {
 }
 
 impl Watches {
-    fn start(
-        (uid, held): (Option<String>, Option<Held>),
-        client: kube::Client,
-        settings: &WatchSettings,
-        sink: &Sink,
-    ) -> Self {
-        let (clients, receiver) = watch::channel(Some(client));
-        let stop = CancellationToken::new();
-        let watch = Watch::with_clients(receiver, settings.clone());
-        let task = tokio::spawn(watch.run(sink.clone(), stop.clone()));
-        Self { uid, held, clients, stop, task }
-    }
-
-    async fn end(self) {
+    async fn end(&mut self) {
         self.stop.cancel();
         // One that has ended by itself was awaited then.
         if !self.task.is_finished()
-            && let Err(error) = self.task.await
+            && let Err(error) = (&mut self.task).await
         {
             tracing::error!(%error, "the watches of a cluster failed");
         }
     }
+}
+
+/// Waits until it is time to look for a Gatehouse: in `next`, with up to as much jitter, or soon after a doubt.
+async fn look_again(next: Duration, doubt: &Notify) {
+    if timeout(jittered(next, next), doubt.notified()).await.is_ok() {
+        sleep(DOUBT).await;
+    }
+}
+
+/// Cancelled when what is observed belongs to another registration.
+fn loss(watches: Option<&Watches>) -> Option<CancellationToken> {
+    watches.and_then(|watches| watches.held.as_ref()).map(Held::loss)
 }
 
 /// Returns when the cluster belongs to another registration. Cancel safe.

@@ -292,8 +292,10 @@ impl Registrar {
         let observer = Observer {
             target: receiver,
             settings: self.parts.settings.clone(),
+            views: self.parts.views,
             identities: Arc::clone(&self.identities),
             starts: self.starts.clone(),
+            registry: Arc::clone(&self.registry),
             sink: Sink::new(Arc::clone(&self.catalogue), Arc::clone(&self.interner), id, self.events.clone()),
         };
         let stop = CancellationToken::new();

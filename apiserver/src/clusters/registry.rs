@@ -1,7 +1,7 @@
 //! The names of the registered clusters, the ways to them, and whether they are known to be complete. Every request reads
 //! it.
 //!
-//! **Invariant:** only the registrar writes it.
+//! **Invariant:** only the registrar writes it, and of a cluster that it has registered what observes that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +37,8 @@ pub(crate) struct Registry {
     names: watch::Sender<BTreeSet<Str>>,
     removed: Mutex<BTreeMap<Str, Instant>>,
     connected: Mutex<BTreeMap<Str, Connected>>,
+    /// What the Gatehouses of the clusters that are observed through these call their own cluster.
+    relayed: Mutex<BTreeMap<Str, Str>>,
     /// When the registrations that are known were read from kube-apiserver.
     confirmed: AtomicI64,
 }
@@ -55,6 +57,7 @@ impl Registry {
             names,
             removed: Mutex::default(),
             connected: Mutex::default(),
+            relayed: Mutex::default(),
             confirmed: AtomicI64::new(Seconds::MIN),
         }
     }
@@ -84,6 +87,20 @@ impl Registry {
     /// The way to a remote cluster; `None` if it is not registered, or its registration refused.
     pub(crate) fn connected(&self, name: &str) -> Option<Connected> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// What the Gatehouse of a cluster that is observed through it calls its own cluster.
+    pub(crate) fn relayed(&self, name: &str) -> Option<Str> {
+        self.relayed.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Records that a cluster is observed through its Gatehouse, or is not.
+    pub(super) fn relay(&self, name: &Str, own: Option<Str>) {
+        let mut relayed = self.relayed.lock().unwrap_or_else(PoisonError::into_inner);
+        match own {
+            Some(own) => drop(relayed.insert(name.clone(), own)),
+            None => drop(relayed.remove(name)),
+        }
     }
 
     /// Records the way to a cluster.

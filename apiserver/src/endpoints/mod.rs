@@ -217,7 +217,15 @@ impl Endpoints {
         negotiate::json(&parts.headers)?;
         let row = RowKey { namespace: namespace.as_str().into(), name: name.as_str().into() };
         ensure_shown(cache, &row, visible)?;
-        let tree = trees.tree(row).await?.ok_or_else(|| ApiError::not_found(subject(cache, name)))?;
+        let elsewhere = match &self.clusters {
+            Some(clusters) => clusters.tree(&row).await,
+            None => None,
+        };
+        let tree = match elsewhere {
+            Some(tree) => Some(tree?),
+            None => trees.tree(row).await?,
+        };
+        let tree = tree.ok_or_else(|| ApiError::not_found(subject(cache, name)))?;
         let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
         Ok(response.body(full(tree.to_string())).expect("a header that is a constant"))
     }

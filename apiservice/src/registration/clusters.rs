@@ -4,6 +4,8 @@
 
 use serde_json::{Value, json};
 
+use crate::view::{GROUP, RESOURCES};
+
 use super::{
     ACCOUNT, NAME,
     account::{Account, cluster_role as role, named, rule},
@@ -81,16 +83,22 @@ fn in_spoke(mut binding: Value) -> Value {
 }
 
 /// What a remote cluster needs to be observed: an account, and the permission to read `kinds`, each given as group and
-/// plural name.
+/// plural name, and the views of a Gatehouse that runs there.
 pub fn spoke_rights<G, P>(kinds: impl IntoIterator<Item = (G, P)>) -> Vec<Value>
 where
     G: Into<String>,
     P: Into<String>,
 {
+    let mut role = cluster_role(SPOKE, kinds);
+    let views = RESOURCES.iter().map(|resource| resource.plural).chain(["fluxresources/tree"]);
+    let views = rule(&[GROUP], &views.collect::<Vec<_>>(), &["get", "list", "watch"]);
+    if let Some(rules) = role["rules"].as_array_mut() {
+        rules.push(views);
+    }
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPOKE}}),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SPOKE, "namespace": SPOKE}}),
-        cluster_role(SPOKE, kinds),
+        role,
         in_spoke(Account(SPOKE).cluster_role_binding(SPOKE, SPOKE)),
     ]
 }
@@ -112,9 +120,16 @@ mod tests {
     #[test]
     fn a_remote_cluster_is_only_read() {
         let rights = spoke_rights([("apps", "deployments")]);
-        for rule in rights[2]["rules"].as_array().expect("rules") {
+        let rules = rights[2]["rules"].as_array().expect("rules");
+        let (views, kinds) = rules.split_last().expect("rules");
+        for rule in kinds {
             assert_eq!(rule["verbs"], json!(["list", "watch"]));
         }
+        assert_eq!(
+            (&views["apiGroups"], &views["verbs"]),
+            (&json!([GROUP]), &json!(["get", "list", "watch"]))
+        );
+        assert!(views["resources"].as_array().expect("resources").contains(&json!("clusterhealths")));
         assert_eq!(rights[3]["subjects"][0]["namespace"], SPOKE);
     }
 
