@@ -4,6 +4,7 @@
 mod clock;
 mod credentials;
 mod misbehaving;
+mod relayed;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,10 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         // With a hub of its own: both register a cluster of one name.
         world.apart("clusters::another_credential_cuts_no_watch_and_loses_no_row", credentials::replaced),
         world.apart("clusters::a_wrong_clock_moves_no_version_and_hides_no_row", clock::wrong),
+        world.apart(
+            "clusters::one_that_gains_and_loses_a_gatehouse_changes_its_mode",
+            relayed::gained_and_lost,
+        ),
         world.apart("clusters::one_that_misbehaves_affects_its_own_rows_alone", misbehaving::alone),
     ]
 }
@@ -86,8 +91,11 @@ impl Hub {
             "resources": ["fluxresources", "fluxresources/tree", "fluxsummaries", "problems"],
         });
         site.apply(cluster_role(READER, &rule)).await?;
-        let options =
-            Options { name: Some("hub".to_owned()), flags: vec![spokes::flag()], ..site.options.clone() };
+        let options = Options {
+            name: Some("hub".to_owned()),
+            flags: vec![spokes::flag(), "--cluster-views".to_owned()],
+            ..site.options.clone()
+        };
         let gatehouse = Gatehouse::start(&site.control_plane, &options).await?;
         let caller = async |user: &str, group: Option<&str>| {
             Caller::of_kubeconfig(&gatehouse.kubeconfig_for(&site.control_plane, user, group)?).await

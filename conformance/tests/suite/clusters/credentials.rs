@@ -222,13 +222,13 @@ fn port(spoke: &ControlPlane) -> anyhow::Result<u16> {
 }
 
 /// A watch of the rows of the remote cluster.
-struct Watching {
+pub(super) struct Watching {
     seen: Arc<Mutex<Vec<(String, String)>>>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Watching {
-    async fn start(hub: &Hub) -> anyhow::Result<Self> {
+    pub(super) async fn start(hub: &Hub) -> anyhow::Result<Self> {
         let path = hub.gatehouse.kubeconfig_for(&hub.site.control_plane, "root", Some("system:masters"))?;
         let client = kubeconfig::client(&path).await?;
         let list = hub.admin.get(&format!("{API}/fluxresources?limit=1")).await?.ok()?;
@@ -259,7 +259,7 @@ impl Watching {
     }
 
     /// The events so far. It is an error if the watch has ended.
-    fn seen(&self) -> anyhow::Result<Vec<(String, String)>> {
+    pub(super) fn seen(&self) -> anyhow::Result<Vec<(String, String)>> {
         ensure!(!self.task.is_finished(), "the watch has ended");
         Ok(self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
