@@ -341,11 +341,11 @@ async fn until(gate: Arc<Gate>) -> anyhow::Result<()> {
     let (namespace, user) = ("actions-until", "actions-until-operator");
     let operator = with_app(&gate, namespace, OPERATOR, user).await?;
     // A whole second, so that the text is not earlier.
-    let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 4)?;
+    let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 10)?;
     let body = json!({"spec": {"until": end.to_string(), "reason": "a moment"}});
     created(operator.post(&path(namespace, "suspend"), &body).await?)?;
     ensure!(app(&gate, namespace).await?["spec"]["suspend"] == true);
-    let within = KNOWN + Duration::from_secs(5);
+    let within = KNOWN + Duration::from_secs(10);
     let resumed =
         gate.becomes(&object(namespace, "app"), within, |app| app["spec"]["suspend"] != true).await?;
     ensure!(jiff::Timestamp::now() >= end, "not before its end");
