@@ -151,7 +151,7 @@ fn layers_without_kinds_are_left_out() {
         layers.map(|layer| layer["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(layers(&world), gatehouse_inventory::Layer::ALL.map(gatehouse_inventory::Layer::as_str));
-    for of_layer in ["Certificate", "Issuer", "ClusterIssuer", "Order", "Challenge"] {
+    for of_layer in ["Certificate", "Issuer", "ClusterIssuer", "Order", "Challenge", "Bundle"] {
         world.status(kind(of_layer), KindStatus::Absent);
     }
     assert!(!layers(&world).contains(&"Certificates".to_owned()));
