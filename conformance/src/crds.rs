@@ -178,6 +178,7 @@ mod tests {
             "apps",
             "autoscaling",
             "batch",
+            "node.k8s.io",
             "policy",
             "storage.k8s.io",
         ];
