@@ -24,8 +24,11 @@ pub(super) enum Role {
     /// A kind whose usage depends on templates. Its fields are kept, to compute the usage again when a template
     /// changes.
     Templated,
-    /// Objects that determine the usage of others: templates, and RuntimeClasses.
+    /// Templates that determine the usage of other objects.
     Template,
+    /// RuntimeClasses, whose overhead is part of the usage of other objects. The roles of earlier versions do not include
+    /// the right to watch them; the overhead is not counted then, and all else is decided as ever.
+    RuntimeClass,
     /// A kind whose objects use more than their count, and that is observed as long as a quota limits it. Nothing but
     /// its usage is kept.
     Measured,
@@ -52,6 +55,11 @@ impl Role {
         matches!(self, Self::Measured | Self::Counted)
     }
 
+    /// Whether no decision is made without it.
+    pub(super) fn is_required(self) -> bool {
+        !self.is_optional() && self != Self::RuntimeClass
+    }
+
     /// Whether it is an Agones kind with usage of its own.
     pub(super) fn is_of_agones(self) -> bool {
         matches!(self, Self::Governed(Kind::Fleet | Kind::GameServerSet | Kind::GameServer))
@@ -59,11 +67,11 @@ impl Role {
 
     /// Whether metadata and spec of its objects are kept.
     pub(super) fn keeps_text(self) -> bool {
-        matches!(self, Self::Governed(_) | Self::Templated | Self::Template)
+        matches!(self, Self::Governed(_) | Self::Templated | Self::Template | Self::RuntimeClass)
     }
 }
 
-/// The kinds that are observed whatever the quotas count. No decision is made without them.
+/// The kinds that are observed whatever the quotas count.
 pub(super) fn fixed() -> Vec<(GroupResource, Role)> {
     let policy = gatehouse_apiservice::policy::GROUP;
     let mut kinds = vec![
@@ -72,7 +80,7 @@ pub(super) fn fixed() -> Vec<(GroupResource, Role)> {
         (POLICIES.clone(), Role::Policy),
         (GroupResource::new(policy, "quotaledgers"), Role::Ledger),
         (TEMPLATES.clone(), Role::Template),
-        (RUNTIME_CLASSES.clone(), Role::Template),
+        (RUNTIME_CLASSES.clone(), Role::RuntimeClass),
     ];
     kinds.extend(GOVERNED.iter().map(|kind| (resource_of(*kind).clone(), Role::Governed(*kind))));
     for (group, resource) in CHARGED {

@@ -69,9 +69,12 @@ pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied,
         Role::Parameters => Applied::Parameters(key(raw, strings), parse(raw)?),
         Role::Policy => Applied::Policy(key(raw, strings), parse(raw)?),
         Role::Ledger => Applied::Ledger(key(raw, strings), parse(raw)?),
-        Role::Governed(_) | Role::Templated | Role::Template | Role::Measured | Role::Counted => {
-            Applied::Object(Box::new(Document::read(raw, role, strings)?))
-        }
+        Role::Governed(_)
+        | Role::Templated
+        | Role::Template
+        | Role::RuntimeClass
+        | Role::Measured
+        | Role::Counted => Applied::Object(Box::new(Document::read(raw, role, strings)?)),
     })
 }
 

@@ -33,7 +33,7 @@ impl Builder {
     }
 
     fn observe(&mut self, resource: &GroupResource, role: Role) {
-        self.state.begin(resource, !role.is_optional());
+        self.state.begin(resource, role.is_required());
         self.roles.insert(resource.clone(), role);
         for change in
             [Change::Restart, Change::Synced, Change::Status(KindStatus::Served { version: "v1".into() })]

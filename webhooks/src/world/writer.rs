@@ -145,7 +145,7 @@ impl Writer {
         if is_parameters {
             self.state.begin_parameters(&self.namespace);
         } else {
-            self.state.begin(&resource, !role.is_optional());
+            self.state.begin(&resource, role.is_required());
         }
         let reader = Reader {
             slot,

@@ -103,6 +103,16 @@ async fn a_kind_that_may_not_be_watched_keeps_the_world_from_being_ready_and_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn runtime_classes_that_may_not_be_watched_stop_nothing() {
+    let api = server_api();
+    api.serve("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass");
+    api.forbid("node.k8s.io", "runtimeclasses", true);
+    let running = observe(&api);
+    running.ready().await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kind_may_come_and_go() {
     let api = server_api();
     let running = observe(&api);
