@@ -76,7 +76,9 @@ pub(crate) fn list(roots: &[RootCause<'_>], namespace: Option<&str>) -> String {
         ]
     }));
     if roots.iter().all(|root| root.cluster == LOCAL_CLUSTER) {
-        lines.iter_mut().for_each(|line| drop(line.remove(0)));
+        for line in &mut lines {
+            line.remove(0);
+        }
     }
     align(&lines)
 }

@@ -202,8 +202,8 @@ mod tests {
         let ended = suspended(BEGAN, &[SUSPENDED_UNTIL], false);
         assert!(!is_left(&ended, SUSPENDED_UNTIL) && !is_left(&ended, SUSPENDED_AT));
         // Suspended again by somebody else after that, which admission has noted.
-        let noted = suspended("2026-01-01T11:00:00Z", &[SUSPENDED_UNTIL], false);
-        assert!(is_left(&noted, SUSPENDED_UNTIL) && !is_left(&noted, SUSPENDED_AT));
+        let later = suspended("2026-01-01T11:00:00Z", &[SUSPENDED_UNTIL], false);
+        assert!(is_left(&later, SUSPENDED_UNTIL) && !is_left(&later, SUSPENDED_AT));
     }
 
     #[test]

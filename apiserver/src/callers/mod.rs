@@ -179,20 +179,20 @@ impl Callers {
         let mut known = self.known();
         let others: Vec<_> =
             known.values().filter(|other| !std::ptr::eq(&raw const ***other, user)).cloned().collect();
-        let mut used: usize = others.iter().map(|other| other.weight()).sum();
-        if used + wanted > most {
+        let mut kept: usize = others.iter().map(|other| other.weight()).sum();
+        if kept + wanted > most {
             let mut idle: Vec<_> = others.iter().map(|other| (other.idle(), other)).collect();
             idle.retain(|(idle, _)| !idle.is_zero());
             idle.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
             for (_, other) in idle {
-                if used + wanted <= most {
+                if kept + wanted <= most {
                     break;
                 }
-                used -= other.weight();
+                kept -= other.weight();
                 known.remove(&other.user);
             }
         }
-        used + wanted <= most
+        kept + wanted <= most
     }
 
     /// Asks the authorizer about a namespace, or with an empty name about all. Returns when it was asked: a review may

@@ -160,7 +160,7 @@ impl Endpoints {
             && let RequestInfo::Resource(ResourceRequest { subresource: Some(name), .. }) = &request.info
             && name != TREE
         {
-            return actions.answer(request).await;
+            return Box::pin(actions.answer(request)).await;
         }
         let Authorized { mut parts, info, user, holder, authorizer, stop, .. } = request;
         let visible = match &info {
@@ -218,7 +218,7 @@ impl Endpoints {
         let row = RowKey { namespace: namespace.as_str().into(), name: name.as_str().into() };
         ensure_shown(cache, &row, visible)?;
         let elsewhere = match &self.clusters {
-            Some(clusters) => clusters.tree(&row).await,
+            Some(clusters) => Box::pin(clusters.tree(&row)).await,
             None => None,
         };
         let tree = match elsewhere {
@@ -244,7 +244,7 @@ impl Endpoints {
         let ResourceEndpoint { cache, .. } = self.synced_resource(of, &Method::GET)?;
         ensure_shown(cache, &row_key(of), visible)?;
         let beside = (&user, self.existing.as_ref());
-        fit::answer(cache, &row_key(of), (query(&parts), &parts.headers), body, beside).await
+        Box::pin(fit::answer(cache, &row_key(of), (query(&parts), &parts.headers), body, beside)).await
     }
 
     /// Answers a get or list.

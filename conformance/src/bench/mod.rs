@@ -234,7 +234,7 @@ async fn measure(
     let layout = Layout {
         objects: arguments.objects,
         namespaces: arguments.namespaces,
-        entries: arguments.entries.unwrap_or_else(|| match arguments.only {
+        entries: arguments.entries.unwrap_or(match arguments.only {
             Some(Part::Memory) => 0,
             _ => objects::INVENTORY,
         }),

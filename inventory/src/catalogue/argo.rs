@@ -103,7 +103,7 @@ impl Reader<'_> {
         // Argo CD appends.
         let last = self.object.list(&["status", "history"])?.last();
         let deployed = |last| match self.revision(last, &[])? {
-            Some(revision) => Ok(Some((revision, self.instant_in(last, &["deployedAt"])?))),
+            Some(revision) => Ok(Some((revision, instant(last, &["deployedAt"])?))),
             None => Ok(None),
         };
         let good = last.map(deployed).transpose();
@@ -129,16 +129,7 @@ impl Reader<'_> {
     }
 
     fn instant(&self, path: &[&str]) -> Result<Option<Seconds>, String> {
-        self.instant_in(self.object, path)
-    }
-
-    fn instant_in(&self, object: Object<'_>, path: &[&str]) -> Result<Option<Seconds>, String> {
-        let text = object.text(path)?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let wrong = || format!("{}: expected an RFC 3339 timestamp, got {text:?}", path.join("."));
-        matching::seconds(text).map(Some).ok_or_else(wrong)
+        instant(self.object, path)
     }
 
     /// The condition that explains most; of several of one rank, the first.
@@ -215,4 +206,13 @@ impl Reader<'_> {
     fn message(&self, text: &str) -> Str {
         self.interner.intern(clip(text, Verdict::MESSAGE_BYTES))
     }
+}
+
+fn instant(object: Object<'_>, path: &[&str]) -> Result<Option<Seconds>, String> {
+    let text = object.text(path)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || format!("{}: expected an RFC 3339 timestamp, got {text:?}", path.join("."));
+    matching::seconds(text).map(Some).ok_or_else(wrong)
 }

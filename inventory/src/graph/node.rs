@@ -27,6 +27,7 @@ pub(super) enum FewIds {
     #[default]
     None,
     One(NodeId),
+    #[expect(clippy::box_collection, reason = "a Vec alone would make every node larger by eight bytes")]
     Many(Box<Vec<NodeId>>),
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 
 fn at(seconds: i64) -> String {
-    jiff::Timestamp::from_second(NOW + seconds).unwrap().to_string()
+    jiff::Timestamp::from_second(NOW + seconds).expect("a time").to_string()
 }
 
 /// The outcomes of `of` while objects are written beside `first`, each version staying for some seconds. Consecutive

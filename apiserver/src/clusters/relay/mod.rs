@@ -96,7 +96,7 @@ impl Source for Relay {
                 }
             }
         };
-        let liveness = upstream.run(|sign| sink.send(Event::Liveness(sign)));
+        let liveness = Box::pin(upstream.run(|sign| sink.send(Event::Liveness(sign))));
         stop.run_until_cancelled(join3(views, end, liveness)).await;
     }
 }

@@ -30,8 +30,11 @@ const LONGEST_NAME: usize = 512;
 pub(super) struct RelayedView {
     pub(super) resource: &'static Resource,
     rename: fn(&str, &str, &str) -> Option<String>,
-    read: fn(&str, &Str) -> Result<Box<dyn Any + Send>, String>,
+    read: ReadStatus,
 }
+
+/// Reads a status, and puts the name of its cluster here into it. Errors say why it cannot be read.
+type ReadStatus = fn(&str, &Str) -> Result<Box<dyn Any + Send>, String>;
 
 impl RelayedView {
     const fn of<S: RemoteStatus>() -> Self {

@@ -175,7 +175,7 @@ fn detail(kind: usize, state: usize, outcome: usize, reports: bool) -> Option<De
             sync: words(["Synced", "OutOfSync", "Unknown", ""], state),
             health: words(["Healthy", "Degraded", "Missing", "?"], outcome),
             drifted: u32::from(reports),
-            culprit: (state % 3 == 0).then(|| Box::new(culprit(outcome))),
+            culprit: state.is_multiple_of(3).then(|| Box::new(culprit(outcome))),
             ..Application::default()
         })));
     }
