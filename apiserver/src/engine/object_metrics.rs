@@ -4,7 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gatehouse_inventory::{Application, Cluster, Inventory, catalogue::Catalogue};
+use gatehouse_inventory::{
+    Application, Cluster, Inventory, State,
+    catalogue::{Catalogue, KindId},
+};
 use prometheus::{IntGaugeVec, Opts};
 
 use crate::metrics::ViewMetrics;
@@ -73,10 +76,11 @@ impl<'a> Values<'a> {
         let name = &*cluster.name;
         let problems = i64::try_from(cluster.problems().len()).unwrap_or(i64::MAX);
         self.problems.insert(vec![name], problems);
+        // Labels are made for each series, and not for each object.
+        let mut states: HashMap<(KindId, State), i64> = HashMap::new();
         for record in cluster.records() {
             let kind = catalogue.kind(record.key.kind);
-            let state = record.verdict.outcome().as_str();
-            *self.states.entry(vec![name, &kind.group, &kind.kind, state]).or_default() += 1;
+            *states.entry((record.key.kind, record.verdict.outcome())).or_default() += 1;
             if let Some(application) = record.application() {
                 let drifted = i64::from(Application::has_drifted(application));
                 *self.drifted.entry(vec![name]).or_default() += drifted;
@@ -86,6 +90,10 @@ impl<'a> Values<'a> {
             {
                 *self.players.entry(vec![name, game.engine.as_str()]).or_default() += players;
             }
+        }
+        for ((kind, state), count) in states {
+            let kind = catalogue.kind(kind);
+            *self.states.entry(vec![name, &kind.group, &kind.kind, state.as_str()]).or_default() += count;
         }
     }
 }
@@ -116,7 +124,7 @@ impl Gauges {
 mod tests {
     use std::sync::Arc;
 
-    use gatehouse_inventory::{Application, Detail, GameNumbers, PartialSum, Record, State};
+    use gatehouse_inventory::{Detail, GameNumbers, PartialSum, Record};
     use gatehouse_serving::metrics::RequestMetrics;
 
     use super::*;
