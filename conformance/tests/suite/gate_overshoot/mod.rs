@@ -20,8 +20,8 @@ use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 use gatehouse_conformance::{crds, kubeconfig};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use self::storm::{Client, End, Known, Tally};
 use self::tenants::{QUOTAS, Standing, delete_ledger, get, objects, usage};
@@ -40,8 +40,10 @@ const LONG_ROUNDS: usize = 20;
 
 /// How late watches are.
 const LAG: Duration = Duration::from_millis(1500);
-/// In which limits are reached before misfortune sets in: what dies with a reservation takes up room for a while.
-const CALM: Duration = Duration::from_secs(3);
+/// Replicas are killed only once a limit is used to so many percent: what dies with a reservation takes up room for a
+/// while. A slow machine may need as long as this for it.
+const FULL: i128 = 80;
+const FILLED: Duration = Duration::from_mins(2);
 /// From one misfortune to the next.
 const PEACE: Duration = Duration::from_secs(3);
 /// How often it is looked how full quotas are.
@@ -103,30 +105,32 @@ async fn storms(
     let mut fullest = 0;
     let mut killed = 0;
     for number in 1..=rounds {
-        let until = Instant::now() + round;
-        let (stop, stopped) = oneshot::channel();
+        let over = CancellationToken::new();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
             // Connections of its own: a client is a process, mostly.
             let cluster = kubeconfig::client(control_plane.kubeconfig()).await?;
             let client = Client { cluster, chance: chance.fork(), known: known.clone() };
-            clients.spawn(client.run(until));
+            clients.spawn(client.run(over.clone()));
         }
         let storm = async {
             let mut tally = Tally::default();
             while let Some(ended) = clients.join_next().await {
                 tally.add(ended.context("a client panicked")?);
             }
-            let _ = stop.send(());
             anyhow::Ok(tally)
         };
-        let (reported, is_told) = tokio::sync::watch::channel(false);
-        let chaos = async {
-            let deaths = chaos(&mut webhooks, &client, chance.fork(), stopped).await;
-            reported.send_replace(true);
-            deaths
+        let misfortune = async {
+            let filled = filled(&client).await?;
+            let end = async {
+                tokio::time::sleep(round).await;
+                over.cancel();
+                Ok(())
+            };
+            let ((), deaths) = tokio::try_join!(end, chaos(&mut webhooks, &client, chance.fork(), &over))?;
+            Ok((filled, deaths))
         };
-        let (tally, deaths, filled) = tokio::try_join!(storm, chaos, fullest_until(&client, is_told))?;
+        let (tally, (filled, deaths)) = tokio::try_join!(storm, misfortune)?;
         killed += deaths;
         fullest = fullest.max(filled);
         ensure!(tally.unexpected.is_empty(), "round {number}: {:#?}", &tally.unexpected[..1]);
@@ -147,13 +151,13 @@ async fn storms(
         settles(format_args!("{} settles", quota.name), left, standing, Standing::is_settled).await?;
     }
     progress::say(format_args!(
-        "overshoot: {:?}; {killed} replicas killed, {fullest} % of a limit used at most, settled after {:.1?}",
+        "overshoot: {:?}; {killed} replicas killed from {fullest} % of a limit on, settled after {:.1?}",
         all.ends,
         settling.elapsed()
     ));
     // A storm that nothing came of proves nothing.
     ensure!(all.count(End::Done) > 20 * rounds && all.count(End::Denied) > 10 * rounds, "{:?}", all.ends);
-    ensure!(fullest >= 80 && killed >= rounds, "{fullest} %, {killed} killed");
+    ensure!(killed >= rounds, "{killed} killed");
     webhooks.end().await
 }
 
@@ -197,41 +201,34 @@ async fn in_force(client: &kube::Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How full the fullest of the quotas is at any time until then. Only to tell that limits were reached: objects are
-/// not counted all at one moment.
-async fn fullest_until(
-    client: &kube::Client,
-    mut is_over: tokio::sync::watch::Receiver<bool>,
-) -> anyhow::Result<i128> {
-    let mut fullest = 0;
-    loop {
+/// Waits until the fullest of the quotas is [`FULL`], and returns how full it is in percent. Objects are not counted all
+/// at one moment, so it is about right.
+async fn filled(client: &kube::Client) -> anyhow::Result<i128> {
+    let fullest = async || {
+        tokio::time::sleep(LOOK).await;
         let usage = usage(client).await?;
+        let mut fullest = 0;
         for quota in &QUOTAS {
             fullest = fullest.max(quota.filled(&quota.standing(client, &usage).await?));
         }
-        let over = is_over.wait_for(|over| *over);
-        if tokio::time::timeout(LOOK, over).await.is_ok() {
-            return Ok(fullest);
-        }
-    }
+        Ok(fullest)
+    };
+    settles("a limit is reached", FILLED, fullest, |fullest| *fullest >= FULL).await
 }
 
-/// Kills replicas and starts them again, one or two at a time, and deletes a ledger once in a while, until it is told to
-/// stop; then all run. Says how many it has killed.
+/// Kills replicas and starts them again, one or two at a time, and deletes a ledger once in a while, until the storm is
+/// over; then all run. Says how many it has killed.
 async fn chaos(
     webhooks: &mut Webhooks,
     client: &kube::Client,
     mut chance: Chance,
-    mut stopped: oneshot::Receiver<()>,
+    over: &CancellationToken,
 ) -> anyhow::Result<usize> {
     let mut killed = 0;
-    let mut peace = CALM;
     loop {
-        tokio::select! {
-            _ = &mut stopped => return Ok(killed),
-            () = tokio::time::sleep(peace) => {}
+        if over.run_until_cancelled(tokio::time::sleep(chance.up_to(PEACE))).await.is_none() {
+            return Ok(killed);
         }
-        peace = chance.up_to(PEACE);
         let first = chance.below(webhooks.len());
         let second = (first + 1) % webhooks.len();
         let both = chance.below(3) == 0;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::tenants::namespaces;
 use crate::chance::Chance;
@@ -92,11 +92,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Does one thing after another until then.
-    pub(super) async fn run(mut self, until: Instant) -> Tally {
+    /// Does one thing after another until the storm is over.
+    pub(super) async fn run(mut self, over: CancellationToken) -> Tally {
         let mut tally = Tally::default();
         let namespaces = namespaces();
-        while Instant::now() < until {
+        while !over.is_cancelled() {
             let (namespace, _) = self.chance.of(&namespaces).clone();
             self.act(&namespace, &mut tally).await;
         }
