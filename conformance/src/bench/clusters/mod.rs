@@ -98,19 +98,18 @@ impl Hub<'_> {
         self.gatehouse.kill().await?;
         let began = Instant::now();
         self.gatehouse.launch().await?;
-        let path = format!("{RESOURCES}?limit=1");
-        let mut seen = 0;
         loop {
             // Not served until the view has synced.
-            if let Ok(page) = Get::json(&path).value(&self.client).await {
-                let others = page["metadata"]["remainingItemCount"].as_u64().unwrap_or(0);
-                let first = page["items"].as_array().map_or(0, Vec::len);
-                seen = first + usize::try_from(others)?;
+            let healths = Get::json(HEALTHS).value(&self.client).await.unwrap_or_default();
+            let observed = observed(&healths);
+            if observed >= rows {
+                let took = began.elapsed().as_secs_f64();
+                let list = Get::json(RESOURCES).value(&self.client).await?;
+                let shown = list["items"].as_array().map_or(0, Vec::len);
+                ensure!(shown >= rows, "{observed} objects are counted, and {shown} of {rows} rows shown");
+                return Ok(took);
             }
-            if seen >= rows {
-                return Ok(began.elapsed().as_secs_f64());
-            }
-            ensure!(began.elapsed() < PATIENCE, "{seen} of {rows} rows are shown");
+            ensure!(began.elapsed() < PATIENCE, "{observed} of {rows} objects are counted");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -202,6 +201,14 @@ impl Hub<'_> {
     }
 }
 
+/// The Flux objects of all clusters. Pages of a list do not say how many rows are left where clusters may be hidden.
+fn observed(healths: &Value) -> usize {
+    let items = healths["items"].as_array().into_iter().flatten();
+    let layers = items.flat_map(|row| row["status"]["layers"].as_array().into_iter().flatten());
+    let flux = layers.filter(|layer| layer["name"] == "Flux");
+    flux.filter_map(|layer| usize::try_from(layer["total"].as_u64()?).ok()).sum()
+}
+
 fn is_missed(row: &Value) -> bool {
     let conditions = row["status"]["conditions"].as_array().into_iter().flatten();
     let statuses: HashMap<_, _> =
@@ -224,6 +231,14 @@ mod tests {
         };
         assert!(is_missed(&row("False")));
         assert!(!is_missed(&row("True")) && !is_missed(&row("Unknown")) && !is_missed(&json!({})));
+    }
+
+    #[test]
+    fn flux_objects_of_all_clusters_are_counted() {
+        let layer = |name: &str, total: u64| json!({"name": name, "total": total});
+        let row = |total| json!({"status": {"layers": [layer("API", 9), layer("Flux", total)]}});
+        assert_eq!(observed(&json!({"items": [row(2), row(3), {"status": {}}]})), 5);
+        assert_eq!(observed(&json!({})), 0);
     }
 
     #[test]
