@@ -38,8 +38,8 @@ pub(crate) struct Args {
     /// Name of the observed cluster in the views.
     #[arg(long, value_name = "NAME", default_value = "local")]
     cluster_name: String,
-    /// Observe remote clusters that run Gatehouse through its views. Experimental.
-    #[arg(long, hide = true)]
+    /// Observe remote clusters that run Gatehouse through its views. With `false`, the objects of all clusters are watched.
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     cluster_views: bool,
     /// File with kinds to observe in addition to the built-in ones, or instead of some. May be repeated.
     #[arg(long, value_name = "FILE")]

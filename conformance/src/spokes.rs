@@ -2,11 +2,12 @@
 
 use anyhow::Context;
 use gatehouse_apiservice::registration::{USER, clusters as rights};
+use gatehouse_apiservice::view::{GROUP, RESOURCES};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use crate::control_plane::{self, ControlPlane};
-use crate::gatehouse;
+use crate::gatehouse::{self, Gatehouse, Options};
 use crate::load::{self, Manifest};
 
 /// Starts a control plane with these objects, and an account that may be used to observe it.
@@ -27,6 +28,32 @@ pub fn prerequisites() -> Vec<Value> {
     rights::rights()
 }
 
+/// What the account needs to read the views of the cluster's own Gatehouse.
+pub fn rights_on_views() -> [Value; 2] {
+    let plural = RESOURCES.map(|resource| resource.plural).into_iter().chain(["fluxresources/tree"]);
+    let rule = json!({
+        "apiGroups": [GROUP], "resources": plural.collect::<Vec<_>>(), "verbs": ["get", "list", "watch"],
+    });
+    let (name, group) = ("shown-to-a-hub", "rbac.authorization.k8s.io");
+    let version = format!("{group}/v1");
+    [
+        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": [rule]}),
+        json!({
+            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": USER}],
+        }),
+    ]
+}
+
+/// Starts a Gatehouse in a remote cluster, through which a hub observes it.
+pub async fn start_gatehouse(spoke: &ControlPlane, options: &Options) -> anyhow::Result<Gatehouse> {
+    gatehouse::apply(&spoke.client().await?, rights_on_views().to_vec()).await?;
+    let own = Gatehouse::start(spoke, options).await?;
+    own.register(spoke).await?;
+    Ok(own)
+}
+
 /// A kubeconfig for the remote cluster, self-contained.
 pub fn kubeconfig(spoke: &ControlPlane) -> anyhow::Result<Value> {
     let path = spoke.kubeconfig_for(USER, None)?;
@@ -44,7 +71,10 @@ pub fn secret(name: &str, kubeconfig: &Value) -> Value {
 }
 
 /// Registers remote clusters with the hub, as `spoke-1` and so on.
-pub async fn register(hub: &ControlPlane, spokes: &[ControlPlane]) -> anyhow::Result<()> {
+pub async fn register<'a>(
+    hub: &ControlPlane,
+    spokes: impl IntoIterator<Item = &'a ControlPlane>,
+) -> anyhow::Result<()> {
     let mut objects = prerequisites();
     for (number, spoke) in (1..).zip(spokes) {
         objects.push(secret(&format!("spoke-{number}"), &kubeconfig(spoke)?));

@@ -41,7 +41,8 @@ pub(crate) struct Arguments {
     /// Pass a flag on to `gatehouse webhooks`
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     webhooks_flag: Vec<String>,
-    /// Start this many more control planes with the same objects, as remote clusters of the first
+    /// Start this many more control planes with the same objects, as remote clusters of the first; the first of these runs
+    /// Gatehouse
     #[arg(long, value_name = "NUMBER", default_value_t = 0, conflicts_with = "without_gatehouse")]
     spokes: usize,
     /// Start the control plane alone
@@ -74,8 +75,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         if let Some(mut gatehouse) = gatehouse {
             gatehouse.stop().await?;
         }
-        for spoke in spokes {
-            spoke.stop().await?;
+        for Spoke { gatehouse, control_plane } in spokes {
+            if let Some(mut gatehouse) = gatehouse {
+                gatehouse.stop().await?;
+            }
+            control_plane.stop().await?;
         }
         control_plane.stop().await
     })
@@ -88,7 +92,13 @@ struct Prepared {
     gatehouse: Option<Gatehouse>,
     webhooks: Option<Webhooks>,
     control_plane: ControlPlane,
-    spokes: Vec<ControlPlane>,
+    spokes: Vec<Spoke>,
+}
+
+struct Spoke {
+    // Dropped before the control plane that it uses.
+    gatehouse: Option<Gatehouse>,
+    control_plane: ControlPlane,
 }
 
 async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
@@ -109,12 +119,18 @@ async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
     let flags = arguments.webhooks_flag.clone();
     let settings = Settings { executable: executable.clone(), flags, ..Settings::default() };
     let mut spokes = Vec::new();
-    for _ in 0..arguments.spokes {
-        spokes.push(spokes::start(manifests.clone()).await?);
+    for number in 0..arguments.spokes {
+        let control_plane = spokes::start(manifests.clone()).await?;
+        let options = gatehouse::Options { executable: executable.clone(), ..gatehouse::Options::default() };
+        let gatehouse = match number {
+            0 => Some(spokes::start_gatehouse(&control_plane, &options).await?),
+            _ => None,
+        };
+        spokes.push(Spoke { gatehouse, control_plane });
     }
     let mut flags = [vec!["--enable-actions".to_owned()], arguments.apiserver_flag.clone()].concat();
     if !spokes.is_empty() {
-        spokes::register(&control_plane, &spokes).await?;
+        spokes::register(&control_plane, spokes.iter().map(|spoke| &spoke.control_plane)).await?;
         flags.push(spokes::flag());
     }
     let options = gatehouse::Options { executable, flags, ..gatehouse::Options::default() };

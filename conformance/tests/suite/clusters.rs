@@ -91,11 +91,8 @@ impl Hub {
             "resources": ["fluxresources", "fluxresources/tree", "fluxsummaries", "problems"],
         });
         site.apply(cluster_role(READER, &rule)).await?;
-        let options = Options {
-            name: Some("hub".to_owned()),
-            flags: vec![spokes::flag(), "--cluster-views".to_owned()],
-            ..site.options.clone()
-        };
+        let options =
+            Options { name: Some("hub".to_owned()), flags: vec![spokes::flag()], ..site.options.clone() };
         let gatehouse = Gatehouse::start(&site.control_plane, &options).await?;
         let caller = async |user: &str, group: Option<&str>| {
             Caller::of_kubeconfig(&gatehouse.kubeconfig_for(&site.control_plane, user, group)?).await

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
-use gatehouse_apiservice::registration::{USER, api_service, api_service_name};
+use gatehouse_apiservice::registration::api_service_name;
 use gatehouse_apiservice::view::RESOURCES;
 use gatehouse_conformance::control_plane::{self, ControlPlane};
-use gatehouse_conformance::gatehouse::{self, Gatehouse, Options};
+use gatehouse_conformance::gatehouse::Options;
 use gatehouse_conformance::kubectl::Kubectl;
 use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::{crds, progress, spokes};
@@ -17,7 +17,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::credentials::Watching;
-use super::{ALL, Hub, SOON, cluster_role};
+use super::{ALL, Hub, SOON};
 use crate::site::{API, Site, kustomization};
 use crate::world::settles;
 
@@ -31,14 +31,6 @@ pub(super) async fn gained_and_lost() -> anyhow::Result<()> {
     let (site, _gatehouse) = Site::new(control_plane).await?;
     let hub = Hub::start(Arc::new(site)).await?;
     let spoke = hub.spoke.client().await?;
-    let plural = RESOURCES.map(|resource| resource.plural).into_iter().chain(["fluxresources/tree"]);
-    let rule = json!({
-        "apiGroups": ["view.gatehouse.dev"], "verbs": ["get", "list", "watch"],
-        "resources": plural.collect::<Vec<_>>(),
-    });
-    let mut rights = cluster_role("shown-to-a-hub", &rule);
-    rights[1]["subjects"][0]["name"] = USER.into();
-    apply(&spoke, rights).await?;
     let quota = json!({
         "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota", "metadata": {"name": "arena"},
         "spec": {"namespaceSelector": {"matchLabels": {"gatehouse.dev/tenant": "arena"}},
@@ -64,9 +56,7 @@ pub(super) async fn gained_and_lost() -> anyhow::Result<()> {
     apply(&spoke, [spokes::secret("third", &spokes::kubeconfig(&other)?)]).await?;
     let flags = vec!["--cluster-name=itself".to_owned(), spokes::flag()];
     let options = Options { name: Some("of-the-spoke".to_owned()), flags, ..hub.site.options.clone() };
-    let own = Gatehouse::start(&hub.spoke, &options).await?;
-    apply(&spoke, [api_service(own.port(), own.serving_ca())]).await?;
-    gatehouse::wait_until_available(&spoke).await?;
+    let own = spokes::start_gatehouse(&hub.spoke, &options).await?;
     is_observed(&hub, "eu", "views").await?;
     shown_through_it(&hub, &spoke).await?;
     ensure!(self::uids(&hub).await? == uids, "uids do not change");
