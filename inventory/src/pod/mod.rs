@@ -19,6 +19,11 @@ use crate::{
 
 /// The most claims of a pod that are looked at.
 const CLAIMS: usize = 16;
+/// The most Secrets of a pod that are looked at.
+const SECRETS: usize = 4;
+/// The kinds whose objects make a Secret of their own name.
+const MAKERS_OF_SECRETS: [[&str; 2]; 2] =
+    [["external-secrets.io", "ExternalSecret"], ["bitnami.com", "SealedSecret"]];
 
 /// Decodes and judges a Pod.
 pub(crate) fn observe(
@@ -56,10 +61,11 @@ pub(crate) fn field_error(json: &str) -> String {
     path_error::<Pod<'_>>(json)
 }
 
-/// The claims of a pod that does not run yet, and the node of one that does.
+/// What makes the Secrets that a pod lacks, by their names. The claims of a pod that does not run yet, and the node of one
+/// that does.
 fn uses(catalogue: &Catalogue, interner: &Interner, pod: &Pod<'_>, namespace: &str) -> Box<[Use]> {
-    let target = |kind: &str, namespace: &str, name: &str| {
-        let kind = catalogue.find("", kind)?;
+    let target = |group: &str, kind: &str, namespace: &str, name: &str| {
+        let kind = catalogue.find(group, kind)?;
         let target = interner.key(kind, namespace, name);
         Some(Use {
             target,
@@ -70,11 +76,18 @@ fn uses(catalogue: &Catalogue, interner: &Interner, pod: &Pod<'_>, namespace: &s
             cases: Box::default(),
         })
     };
+    let lacked = lacked_secrets(pod).take(SECRETS);
+    let makers =
+        lacked.flat_map(|name| MAKERS_OF_SECRETS.map(|[group, kind]| target(group, kind, namespace, name)));
+    let makers: Vec<_> = makers.flatten().collect();
+    if !makers.is_empty() {
+        return makers.into();
+    }
     let Some(spec) = &pod.spec else { return Box::default() };
     let runs = pod.status.as_ref().and_then(|status| status.phase.as_ref());
     if runs.is_some_and(|phase| phase.as_str() != "Pending") {
         let node = spec.node_name.as_ref().map(Text::as_str).filter(|name| !name.is_empty());
-        return node.and_then(|name| target("Node", "", name)).into_iter().collect();
+        return node.and_then(|name| target("", "Node", "", name)).into_iter().collect();
     }
     let claims = spec.volumes.as_deref().unwrap_or_default().iter().filter_map(|volume| {
         if let Some(claim) = &volume.persistent_volume_claim {
@@ -83,7 +96,25 @@ fn uses(catalogue: &Catalogue, interner: &Interner, pod: &Pod<'_>, namespace: &s
         volume.ephemeral.as_ref()?;
         Some(format!("{}-{}", pod.metadata.name.as_str(), volume.name.as_ref()?.as_str()))
     });
-    claims.take(CLAIMS).filter_map(|name| target("PersistentVolumeClaim", namespace, &name)).collect()
+    claims.take(CLAIMS).filter_map(|name| target("", "PersistentVolumeClaim", namespace, &name)).collect()
+}
+
+/// The Secrets that containers wait for, as kubelet names them.
+fn lacked_secrets<'a>(pod: &'a Pod<'_>) -> impl Iterator<Item = &'a str> {
+    let status = pod.status.iter();
+    let containers = status.flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
+    let waiting = containers.flatten().flatten().filter_map(|of| of.state.as_ref()?.waiting.as_ref());
+    let messages = waiting.filter_map(|waiting| waiting.message.as_ref());
+    messages.filter_map(|message| lacked_secret(message.as_str()))
+}
+
+/// The Secret that a message of kubelet says is missing, or lacks a key.
+fn lacked_secret(message: &str) -> Option<&str> {
+    if let Some((_, rest)) = message.split_once("secret \"") {
+        return rest.split_once("\" not found").map(|(name, _)| name);
+    }
+    let (_, rest) = message.split_once("couldn't find key ")?.1.split_once(" in Secret ")?;
+    rest.split_whitespace().next()?.split('/').nth(1)
 }
 
 fn above(catalogue: &Catalogue, interner: &Interner, pod: &Pod<'_>, namespace: &str) -> Option<Box<Above>> {

@@ -219,6 +219,30 @@ fn the_owner_of_a_replica_set_is_known_by_the_pod() {
 }
 
 #[test]
+fn what_makes_a_secret_that_a_pod_lacks_is_used() {
+    for (message, secret) in [
+        ("secret \"db\" not found", Some("db")),
+        ("couldn't find key password in Secret apps/db", Some("db")),
+        ("configmap \"db\" not found", None),
+        ("couldn't find key password in ConfigMap apps/db", None),
+        ("secret \"db\" is immutable", None),
+        ("", None),
+    ] {
+        let waiting = json!({"waiting": {"reason": "CreateContainerConfigError", "message": message}});
+        let (_, uses) = links(&pod("Pending", Some(60), &web(&waiting, &json!({}), 0, false)));
+        let makers =
+            secret.map(|name| vec![format!("ExternalSecret/{name}"), format!("SealedSecret/{name}")]);
+        let claims = || {
+            vec![
+                "PersistentVolumeClaim/data".into(),
+                "PersistentVolumeClaim/shop-6c4f9b7d88-x2x4z-scratch".into(),
+            ]
+        };
+        assert_eq!(uses, makers.unwrap_or_else(claims), "{message}");
+    }
+}
+
+#[test]
 fn wrong_types_are_unknown_and_say_where() {
     let mut wrong = pod("Running", None, &json!([]));
     wrong["status"]["containerStatuses"] = json!({"web": 1});
