@@ -75,6 +75,14 @@ pub(crate) struct Labels<'a> {
     /// The same for a Rollout.
     #[serde(borrow, rename = "rollouts-pod-template-hash")]
     pub(crate) rollout_hash: Option<Text<'a>>,
+    /// The set of a game server of OpenKruiseGame, which is called as its pod.
+    #[serde(borrow, rename = "game.kruise.io/owner-gss")]
+    pub(crate) game_set: Option<Text<'a>>,
+    /// What Strimzi made a pod for: the kind and the name.
+    #[serde(borrow, rename = "strimzi.io/kind")]
+    pub(crate) strimzi_kind: Option<Text<'a>>,
+    #[serde(borrow, rename = "strimzi.io/cluster")]
+    pub(crate) strimzi_cluster: Option<Text<'a>>,
     #[serde(borrow, rename = "helm.toolkit.fluxcd.io/name")]
     release: Option<Text<'a>>,
     #[serde(borrow, rename = "helm.toolkit.fluxcd.io/namespace")]

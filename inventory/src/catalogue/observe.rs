@@ -208,7 +208,7 @@ impl<'a> Judged<'a> {
     }
 }
 
-/// What owns the object by its owner references, or else what it was made for, and what applies it by its labels.
+/// What the object was made for, or else what owns it by its owner references, and what applies it by its labels.
 fn above(
     catalogue: &Catalogue,
     metadata: &Fields<'_>,
@@ -224,15 +224,13 @@ fn above(
     };
     let is_controller =
         |reference: &&Value| matches!(tree::field(reference, "controller"), Some(Value::Bool(true)));
-    let owner = references.iter().find(is_controller).and_then(|reference| {
+    let owner = || {
+        let reference = references.iter().find(is_controller)?;
         let field = |name| tree::field(reference, name).and_then(text);
         let named = [field("apiVersion")?, field("kind")?, field("name")?];
         above::owner(catalogue, interner, named, namespace)
-    });
-    let owner = match owner {
-        Some(owner) => Some(owner),
-        None => made_for()?,
     };
+    let owner = made_for()?.or_else(owner);
     let labels = get("labels");
     let label = |prefix: &str, part: &str| text(tree::field(labels?, &format!("{prefix}/{part}"))?);
     let manager = above::manager(catalogue, interner, label);

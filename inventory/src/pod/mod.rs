@@ -1,7 +1,8 @@
 //! Decodes and judges Pods: JSON in, record out.
 //!
 //! The ReplicaSet between a Pod and its Deployment is not observed: its name is that of the Deployment and the hash that
-//! the Pod's label `pod-template-hash` repeats. A cluster keeps ten old ReplicaSets for each Deployment.
+//! the Pod's label `pod-template-hash` repeats. A cluster keeps ten old ReplicaSets for each Deployment. Other sets between
+//! are known by labels, too.
 
 mod object;
 mod rule;
@@ -122,7 +123,7 @@ fn above(catalogue: &Catalogue, interner: &Interner, pod: &Pod<'_>, namespace: &
     let controller = references.iter().find(|owner| owner.controller == Some(true));
     let labels = pod.metadata.labels.as_ref();
     let owner = controller.and_then(|owner| {
-        let named = match (owner.kind.as_str(), labels.and_then(|labels| maker(owner, labels))) {
+        let named = match (owner.kind.as_str(), labels.and_then(|labels| maker(pod, owner, labels))) {
             // A static pod: kubelet created it, and nothing else manages it.
             ("Node", _) => return None,
             (_, Some(maker)) => maker,
@@ -133,18 +134,29 @@ fn above(catalogue: &Catalogue, interner: &Interner, pod: &Pod<'_>, namespace: &
     Above::of(owner, labels.and_then(|labels| labels.manager(catalogue, interner)))
 }
 
-/// The Deployment or Rollout of a ReplicaSet.
-fn maker<'a>(owner: &'a Owner<'_>, labels: &Labels<'_>) -> Option<[&'a str; 3]> {
-    if owner.kind.as_str() != "ReplicaSet" {
-        return None;
+/// What made the owner of a pod, if that is of a kind that is not observed.
+fn maker<'a>(pod: &'a Pod<'_>, owner: &'a Owner<'_>, labels: &'a Labels<'_>) -> Option<[&'a str; 3]> {
+    let (group, _) = owner.api_version.as_str().split_once('/')?;
+    match (group, owner.kind.as_str()) {
+        ("apps", "ReplicaSet") => {
+            let (hash, api_version, kind) = match (&labels.deployment_hash, &labels.rollout_hash) {
+                (Some(hash), _) => (hash, "apps/v1", "Deployment"),
+                (None, Some(hash)) => (hash, "argoproj.io/v1alpha1", "Rollout"),
+                (None, None) => return None,
+            };
+            let name = owner.name.as_str().strip_suffix(hash.as_str())?.strip_suffix('-')?;
+            Some([api_version, kind, name])
+        }
+        ("apps.kruise.io", "StatefulSet") => {
+            labels.game_set.as_ref()?;
+            Some(["game.kruise.io/v1alpha1", "GameServer", pod.metadata.name.as_str()])
+        }
+        ("core.strimzi.io", "StrimziPodSet") => {
+            let kind = labels.strimzi_kind.as_ref()?.as_str();
+            Some(["kafka.strimzi.io/v1", kind, labels.strimzi_cluster.as_ref()?.as_str()])
+        }
+        _ => None,
     }
-    let (hash, api_version, kind) = match (&labels.deployment_hash, &labels.rollout_hash) {
-        (Some(hash), _) => (hash, "apps/v1", "Deployment"),
-        (None, Some(hash)) => (hash, "argoproj.io/v1alpha1", "Rollout"),
-        (None, None) => return None,
-    };
-    let name = owner.name.as_str().strip_suffix(hash.as_str())?.strip_suffix('-')?;
-    Some([api_version, kind, name])
 }
 
 impl Record {
