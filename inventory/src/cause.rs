@@ -39,7 +39,8 @@ const OF_RESOURCES: [&str; 5] = ["Degraded", "Progressing", "Missing", "HealthUn
 /// Whether a Flux object failed because of what it applied.
 fn is_by_health(record: &Record) -> bool {
     let verdict = &record.verdict;
-    verdict.outcome() != State::Blocked && waits_for_health(&verdict.reason, &verdict.message)
+    let is_by_health = || waits_for_health(&verdict.reason, &verdict.message) || names_some(&verdict.message);
+    verdict.outcome() != State::Blocked && is_by_health()
 }
 
 impl Cluster {

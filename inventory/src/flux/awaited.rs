@@ -1,7 +1,8 @@
 //! What a failed attempt waited for, as the controller's message names it.
 //!
 //! Flux's library for health checks writes `[Kind/namespace/name status: 'InProgress', …]`, and Helm writes
-//! `resource Kind/namespace/name not ready`. The API group is not named.
+//! `resource Kind/namespace/name not ready`. The API group is not named. Of hooks and tests older releases of Helm write
+//! only `job name failed` and `pod name failed`; they are in the namespace of the release.
 
 use crate::{
     Detail, FluxDetail, Interner, ObjectKey, Record,
@@ -17,10 +18,25 @@ const MOST: usize = 16;
 fn named(message: &str) -> impl Iterator<Item = [&str; 3]> {
     let words = || message.split_whitespace();
     let follows = words().skip(1).zip(words().skip(2).chain(std::iter::once("")));
-    words().zip(follows).filter_map(|(word, (next, after))| {
+    let objects = words().zip(follows).filter_map(|(word, (next, after))| {
         let is_awaited = next == "status:" || next == "not" && after.starts_with("ready");
         object(word.trim_start_matches('[')).filter(|_| is_awaited)
-    })
+    });
+    objects.chain(hook(message))
+}
+
+/// The Job or Pod of a release that a message says failed.
+fn hook(message: &str) -> Option<[&str; 3]> {
+    let (_, release) = message.split_once(" for release ")?;
+    let (namespace, rest) = release.split_once('/')?;
+    let kinds = [("job ", " failed: ", "Job"), ("pod ", " failed", "Pod")];
+    let mut found = kinds.into_iter().filter_map(|(word, failed, kind)| {
+        let (_, named) = rest.split_once(word)?;
+        let (name, _) = named.split_once(failed)?;
+        let is_name = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '.';
+        name.chars().all(is_name).then_some([kind, namespace, name])
+    });
+    found.next()
 }
 
 /// The parts of `Kind/namespace/name`, or of `Kind/name`.
@@ -92,6 +108,17 @@ mod tests {
                 vec![["StatefulSet", "apps", "redis"], ["ClusterIssuer", "", "le"]],
             ),
             ("resource Deployment/apps/pay not ready", vec![["Deployment", "apps", "pay"]]),
+            (
+                "Helm upgrade failed for release apps/pay with chart pay@1.0.0: pre-upgrade hooks failed: 1 error \
+                 occurred:\n\t* job migrate failed: BackoffLimitExceeded",
+                vec![["Job", "apps", "migrate"]],
+            ),
+            (
+                "Helm test failed for release apps/pay.v2 with chart pay@1.0.0: pod pay-test failed",
+                vec![["Pod", "apps", "pay-test"]],
+            ),
+            ("pre-install hooks failed: job migrate failed: BackoffLimitExceeded", vec![]),
+            ("Helm upgrade failed for release apps/pay with chart pay@1.0.0: job was failed", vec![]),
             ("dependency 'apps/queue' is not ready", vec![]),
             ("Ingress/apps/shop dry-run failed (InternalError)", vec![]),
             ("Deployment/apps/web status", vec![]),

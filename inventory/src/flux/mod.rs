@@ -343,8 +343,7 @@ impl Own<'_> {
             }
             _ => FluxLinks::default(),
         };
-        let waited = verdict.outcome().is_failure() && waits_for_health(&verdict.reason, &verdict.message);
-        let awaited = if waited {
+        let awaited = if verdict.outcome().is_failure() {
             awaited::awaited(self.catalogue, self.interner, &verdict.message)
         } else {
             Box::default()
