@@ -1,13 +1,13 @@
 //! The parameters and bodies of requests to act, checked before anything else happens.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use gatehouse_apiservice::{action::ActionKind, view::API_VERSION};
 use gatehouse_serving::{ApiError, error::FieldProblem, query::Query};
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::json::{self, Unreadable};
 
@@ -17,6 +17,26 @@ pub(super) const LONGEST_BODY: usize = 256 << 10;
 const LONGEST_REASON: usize = 1024;
 /// The longest field manager that Kubernetes accepts.
 const LONGEST_MANAGER: usize = 128;
+/// How much of what was sent an error repeats, in characters.
+const LONGEST_SHOWN: usize = 300;
+/// What metadata may have: what counts here, and then the rest of what a client reads and sends back.
+const METADATA: [&str; 15] = [
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "ownerReferences",
+    "selfLink",
+];
 
 /// The media types of patches. A strategic merge patch of a document without lists is a merge patch.
 pub(super) const MERGE_PATCHES: [&str; 2] =
@@ -27,9 +47,18 @@ const JSON: &str = "application/json";
 /// Whether a request is a dry run, and its field manager, by its query.
 pub(super) fn options(query: &Query<'_>) -> Result<(bool, Option<String>), ApiError> {
     let manager = query.text("fieldManager");
-    if manager.len() > LONGEST_MANAGER || manager.chars().any(char::is_control) {
-        let problem = "must have at most 128 printable characters";
+    let is_unprintable = |c: char| c.is_control() || is_format(c) || is_invisible(c);
+    if manager.len() > LONGEST_MANAGER || manager.chars().any(is_unprintable) {
+        let problem = "Invalid value: must have at most 128 bytes of printable characters";
         return Err(ApiError::invalid("UpdateOptions", "fieldManager", problem));
+    }
+    // Whatever it is, an unknown field is refused.
+    let validation = query.text("fieldValidation");
+    if !["", "Ignore", "Warn", "Strict"].contains(&validation) {
+        let shown: String = validation.chars().take(LONGEST_SHOWN).collect();
+        let problem =
+            format!("Unsupported value: {shown:?}: supported values: \"Ignore\", \"Warn\", \"Strict\"");
+        return Err(ApiError::invalid("UpdateOptions", "fieldValidation", &problem));
     }
     // As `ValidateDryRun` of apimachinery: every value counts, an empty one too.
     if let Some(other) = query.all("dryRun").find(|value| *value != "All") {
@@ -115,20 +144,28 @@ pub(super) fn decode<S: DeserializeOwned + Default>(
             return Err(unreadable(kind.kind, field, &"must be an object"));
         }
     }
+    // A precondition with a typing error in its name would not be one.
+    let fields = document.get("metadata").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    if let Some(unknown) = fields.into_iter().find(|field| !METADATA.contains(&field.as_str())) {
+        let known = METADATA[..4].iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ");
+        let why = format!("unknown field `{}`, expected one of {known}", short(unknown));
+        return Err(unreadable(kind.kind, &format!("metadata.{unknown}"), &why));
+    }
     let Envelope { api_version, kind: kind_name, metadata, spec, _status: _ } =
         serde_path_to_error::deserialize::<_, Envelope<S>>(document).map_err(|error| {
             let path = error.path().to_string();
             unreadable(kind.kind, if path == "." { "" } else { &path }, error.inner())
         })?;
     let mismatch = |field: &str, given: &str, expected: &str| {
-        let message = format!("{field} is {given:?}, and must be {expected:?} as in the URL");
+        let from_url = if field == "kind" { "" } else { " as in the URL" };
+        let message = format!("{field} is {:?}, and must be {expected:?}{from_url}", short(given));
         Err(ApiError::bad_request(message.clone()).caused_by(&[problem(field, message)]))
     };
     let Metadata { name: own, namespace: within, uid, resource_version } = metadata.unwrap_or_default();
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     for (field, given, expected) in [
         ("apiVersion", given(api_version), API_VERSION),
-        ("kind", given(kind_name).filter(|given| given != shown_as), kind.kind),
+        ("kind", given(kind_name).filter(|given| given != kind.kind), shown_as),
         ("metadata.name", given(own), name),
         ("metadata.namespace", given(within), namespace),
     ] {
@@ -157,7 +194,7 @@ pub(super) fn renamed(bytes: &[u8], name: &str) -> Vec<u8> {
 /// Reads a document, `what` to those who sent it. No field may stand twice.
 pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Value, ApiError> {
     json::parse(bytes).map_err(|error| match error {
-        Unreadable::Syntax(error) => unreadable(what, "", &error),
+        Unreadable::Syntax(error) => unreadable(what, "", &format_args!("it is not JSON: {error}")),
         Unreadable::Twice(field) => unreadable(what, &field, &"the field stands twice"),
     })
 }
@@ -165,11 +202,20 @@ pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Value, ApiError> {
 fn unreadable(what: &str, path: &str, error: &impl fmt::Display) -> ApiError {
     let text = error.to_string();
     // Clients do not see the text by line and column.
-    let text = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    let text = &*short(text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]));
+    let path = &*short(path);
     let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
     let message = format!("{what} cannot be decoded: {place}{text}");
     let field = if path.is_empty() { "body" } else { path };
     ApiError::bad_request(message).caused_by(&[problem(field, text.to_owned())])
+}
+
+/// A text of the client, as far as an error repeats it.
+fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST_SHOWN) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
 }
 
 /// The reason, if one is given: text on one line.
@@ -193,15 +239,15 @@ fn is_format(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a character shows nothing, without being a blank (`Default_Ignorable_Code_Point` of Unicode). Joiners and
-/// variants belong to texts, and do not make one.
+/// Whether a character shows nothing, without being a blank (`Default_Ignorable_Code_Point` of Unicode, and the blank
+/// of Braille). Joiners and variants belong to texts, and do not make one.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}'
+            | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
     )
 }
 
@@ -220,7 +266,7 @@ pub(super) fn until(
     let Ok(at) = text.parse::<Timestamp>() else {
         let shown: String = text.chars().take(64).collect();
         return invalid(format!(
-            "Invalid value: {shown:?}: must be a time in RFC 3339, as 2026-12-24T18:00:00Z"
+            "Invalid value: {shown:?}: must be a time in RFC 3339, as 2026-12-24T18:00:00Z, before 9999-12-30"
         ));
     };
     if at <= now {
@@ -231,7 +277,8 @@ pub(super) fn until(
 
 #[cfg(test)]
 mod tests {
-    use gatehouse_apiservice::action::SUSPENSION;
+    use gatehouse_apiservice::action::{SUSPENSION, SuspensionSpec};
+    use serde_json::json;
 
     use super::*;
 
@@ -248,6 +295,7 @@ mod tests {
             "\u{3000}\u{a0}",
             "\u{200b}",
             "\u{feff} \u{3164}",
+            "\u{2800}",
             "\u{e0041}",
             "a\nb",
             "a\u{7}",
@@ -258,5 +306,49 @@ mod tests {
             assert_eq!(given(text), Err(422), "{text:?}");
         }
         assert!(given(&"é".repeat(512)).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_not_repeated_at_length() {
+        let place = ("team-a", "local.kustomization.shop");
+        let refused = |text: &str| {
+            decode::<SuspensionSpec>(text.as_bytes(), (&SUSPENSION, "FluxResource"), place)
+                .expect_err(text)
+                .to_string()
+        };
+        for (text, expected) in [
+            (r#"{"metadata": {"resourceversion": "1"}}"#, "metadata.resourceversion: unknown field"),
+            (r#"{"kind": "Pod"}"#, r#"kind is "Pod", and must be "FluxResource""#),
+            ("apiVersion: v1", "it is not JSON"),
+        ] {
+            let message = refused(text);
+            assert!(message.contains(expected), "{message}");
+        }
+        let long = "x".repeat(100_000);
+        for text in [
+            json!({"spec": {&long: 1}}),
+            json!({"spec": {"suspended": long}}),
+            json!({"metadata": {&long: 1}}),
+            json!({"kind": long}),
+        ] {
+            assert!(refused(&text.to_string()).len() < 4 * LONGEST_SHOWN);
+        }
+        let back = json!({"metadata": {"labels": {}, "managedFields": [], "creationTimestamp": null}});
+        let read =
+            decode::<SuspensionSpec>(back.to_string().as_bytes(), (&SUSPENSION, "FluxResource"), place);
+        assert!(read.is_ok(), "what a client has read");
+    }
+
+    #[test]
+    fn options_are_those_of_kubernetes() {
+        let refused = |query: &str| options(&Query::parse(query)).err().map(|error| error.to_string());
+        for (query, field) in [
+            ("fieldValidation=strict", "fieldValidation"),
+            ("fieldManager=a%E2%80%8Bb", "fieldManager"),
+            ("dryRun=all", "dryRun"),
+        ] {
+            assert!(refused(query).is_some_and(|why| why.contains(field)), "{query}");
+        }
+        assert_eq!(refused("fieldValidation=Ignore&fieldManager=kubectl-edit&dryRun=All"), None);
     }
 }

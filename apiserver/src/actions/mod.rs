@@ -379,9 +379,12 @@ type Patching<'a> = Box<dyn Fn(Value) -> Result<Vec<u8>, ApiError> + Send + Sync
 /// How a patch changes a document, by its media type.
 fn patching<'a>(media_type: &str, patch: &'a [u8]) -> Result<Patching<'a>, ApiError> {
     if media_type == body::JSON_PATCH {
-        let patch = serde_json::from_value(body::parse("the patch", patch)?);
-        let patch: json_patch::Patch =
-            patch.map_err(|error| ApiError::bad_request(format!("the patch cannot be decoded: {error}")))?;
+        let patch = body::parse("the patch", patch)?;
+        if !patch.is_array() {
+            return Err(ApiError::bad_request("the patch must be a list of operations: it is a JSON patch"));
+        }
+        let patch: json_patch::Patch = serde_json::from_value(patch)
+            .map_err(|error| ApiError::bad_request(format!("the patch cannot be decoded: {error}")))?;
         return Ok(Box::new(move |document| patch::apply(document, &patch)));
     }
     if !body::MERGE_PATCHES.contains(&media_type) {

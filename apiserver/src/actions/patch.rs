@@ -23,9 +23,11 @@ pub(super) fn apply(mut document: Value, patch: &Patch) -> Result<Vec<u8>, ApiEr
             "the patch has {count} operations; at most {most} are allowed"
         )));
     }
-    for operation in &**patch {
-        json_patch::patch(&mut document, std::slice::from_ref(operation))
-            .map_err(|error| ApiError::unprocessable(format!("the patch does not apply: {error}")))?;
+    for (index, operation) in patch.iter().enumerate() {
+        json_patch::patch(&mut document, std::slice::from_ref(operation)).map_err(|error| {
+            let (at, why) = (error.path.as_str(), &error.kind);
+            ApiError::unprocessable(format!("the patch does not apply: operation {index} at {at:?}: {why}"))
+        })?;
         // An operation can at most double the document, so what is measured here is small.
         if !is_small(&document) {
             return Err(ApiError::unprocessable("the patch makes the document too large"));
@@ -77,8 +79,11 @@ mod tests {
         ]);
         let expected = json!({"spec": {"suspended": true, "reason": "moving", "until": "moving"}});
         assert_eq!(applied(&operations), Ok(expected));
-        let error = applied(&json!([{"op": "remove", "path": "/spec/none"}])).expect_err("nothing there");
-        assert!(error.contains("does not apply"), "{error}");
+        let operations = json!([
+            {"op": "test", "path": "/spec/suspended", "value": true}, {"op": "remove", "path": "/spec/none"},
+        ]);
+        let error = applied(&operations).expect_err("nothing there");
+        assert!(error.contains(r#"does not apply: operation 1 at "/spec/none": path is invalid"#), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     Actions, Ask,
     cluster::Cluster,
     remote::{Discovered, RemoteCluster, unavailable},
-    target::{ROWS, malformed},
+    target::{ROWS, malformed, malformed_namespace},
 };
 use crate::clusters::{ALLOW_ACTIONS, Connected, Registry, access::ClusterAccess};
 
@@ -76,12 +76,12 @@ impl Actions {
         let Ask { namespace, name: row, user, .. } = ask;
         let missing = || ApiError::not_found(Subject { group: GROUP, resource, name: row });
         let (name, object) = if resource == ROWS {
-            self.split(row).filter(|_| dns::is_label(namespace)).ok_or_else(|| malformed(row))?
+            self.split(row).ok_or_else(|| malformed(row))?
         } else {
             (row.as_str(), "")
         };
         if !dns::is_label(namespace) {
-            return Err(missing());
+            return Err(if resource == ROWS { malformed_namespace(namespace) } else { missing() });
         }
         if *name == *self.local.name || name == OWN {
             return Ok(Place { cluster: self.local.clone(), object });

@@ -167,7 +167,9 @@ impl Actions {
             let action = if wanted.is_suspended { Action::Suspend } else { Action::Resume };
             let until = wanted.until.as_deref().filter(|_| wanted.is_suspended);
             let detail = until.map(|until| format!(" until {until}")).unwrap_or_default();
-            let reason = wanted.reason.as_deref().filter(|_| wanted.is_suspended);
+            // What stood there already may be any text: Events and chats get it as far as it would be accepted.
+            let is_accepted = |text: &&str| body::reason(&SUSPENSION, Some(*text)).is_ok();
+            let reason = wanted.reason.as_deref().filter(is_accepted);
             actions.reports.report(&ask, &target, &written, &Deed { action, reason, detail: &detail });
             Ok(written)
         });
@@ -201,7 +203,6 @@ fn wanted(spec: &SuspensionSpec, current: &Shown, direction: Option<bool>) -> Re
         (None, Some(given)) => given,
         (None, None) => return invalid("spec.suspended", "Required value: whether the object is suspended"),
     };
-    let reason = body::reason(&SUSPENSION, spec.reason.as_deref())?;
     // A patch of the reason alone would change nothing.
     if direction.is_none() && !is_suspended && current.spec.suspended == Some(false) {
         for (field, given) in [("spec.reason", &spec.reason), ("spec.until", &spec.until)] {
@@ -211,11 +212,16 @@ fn wanted(spec: &SuspensionSpec, current: &Shown, direction: Option<bool>) -> Re
         }
     }
     // A resumed object has no reason and no end, even if the document still names them.
-    let until = if is_suspended {
-        body::until(&SUSPENSION, spec.until.as_deref(), current.spec.until.as_deref(), Timestamp::now())?
-    } else {
-        None
+    if !is_suspended {
+        return Ok(Wanted { is_suspended, reason: None, until: None, is_whole: direction.is_none() });
+    }
+    // What stands there already is not judged: anybody who may write the object may have written it.
+    let reason = match &spec.reason {
+        Some(reason) if current.spec.reason.as_ref() == Some(reason) => Some(reason.clone()),
+        given => body::reason(&SUSPENSION, given.as_deref())?,
     };
+    let until =
+        body::until(&SUSPENSION, spec.until.as_deref(), current.spec.until.as_deref(), Timestamp::now())?;
     Ok(Wanted { is_suspended, reason, until, is_whole: direction.is_none() })
 }
 

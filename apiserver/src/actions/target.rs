@@ -49,6 +49,13 @@ pub(super) fn malformed(row: &str) -> ApiError {
     ApiError::invalid("FluxResource", "metadata.name", &problem)
 }
 
+/// No namespace can have this name.
+pub(super) fn malformed_namespace(namespace: &str) -> ApiError {
+    let shown: String = namespace.chars().take(LONGEST_SHOWN).collect();
+    let problem = format!("Invalid value: {shown:?}: must be the name of a namespace");
+    ApiError::invalid("FluxResource", "metadata.namespace", &problem)
+}
+
 impl Actions {
     /// The object of a row.
     pub(super) fn target(&self, ask: &Ask, place: &Place<'_>) -> Result<Target, ApiError> {
@@ -68,8 +75,11 @@ impl Actions {
         name: &str,
     ) -> Result<Target, ApiError> {
         let Kind { group, kind: kind_name, plural, .. } = self.catalogue.kind(kind);
-        if !dns::is_subdomain(name) || !dns::is_label(namespace) {
+        if !dns::is_subdomain(name) {
             return Err(malformed(&row(&cluster.name, kind_name, name)));
+        }
+        if !dns::is_label(namespace) {
+            return Err(malformed_namespace(namespace));
         }
         let version = match self.observed.served(cluster.id, kind) {
             Some(Served::At(version)) => version,

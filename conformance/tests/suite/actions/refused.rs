@@ -17,6 +17,10 @@ pub(super) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.guarded("actions::refused::fields_that_are_wrong_are_named", fields),
         world.guarded("actions::refused::objects_that_cannot_be_acted_on_say_why", objects),
+        world.guarded(
+            "actions::refused::a_reason_that_others_wrote_does_not_keep_the_object",
+            written_by_others,
+        ),
     ]
 }
 
@@ -35,6 +39,9 @@ async fn fields(gate: Arc<Gate>) -> anyhow::Result<()> {
         ("reconcile", json!({"apiVersion": "v1"}), 400, "apiVersion"),
         ("reconcile", json!({"metadata": {"name": "other"}}), 400, "metadata.name"),
         ("reconcile", json!({"metadata": {"namespace": "other"}}), 400, "metadata.namespace"),
+        ("suspend", json!({"metadata": {"resourceversion": "1"}}), 400, "metadata.resourceversion"),
+        ("reconcile", of_body(&long, json!(1)), 400, "spec.xxx"),
+        ("reconcile?fieldValidation=strict", json!({}), 422, "fieldValidation"),
         ("reconcile", of_body("states", json!(["Failed"])), 422, "spec.states"),
         ("reconcile", of_body("reason", json!(long)), 422, "spec.reason"),
         ("suspend", of_body("reason", json!(long)), 422, "spec.reason"),
@@ -223,5 +230,28 @@ async fn objects(gate: Arc<Gate>) -> anyhow::Result<()> {
     crate::world::settles("it is gone", KNOWN, gone, |answer| answer.code == http::StatusCode::NOT_FOUND)
         .await?;
     post(&path(namespace, "reconcile"), json!({})).await?.refused(404, "NotFound")?;
+    Ok(())
+}
+
+/// Whoever may patch the object writes any reason. It is theirs to change, and does not stand in the way.
+async fn written_by_others(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let (namespace, user) = ("actions-odd-reason", "actions-odd-reason-user");
+    let operator = with_app(&gate, namespace, OPERATOR, user).await?;
+    let merge = "application/merge-patch+json";
+    let odd = json!({
+        "metadata": {"annotations": {"gatehouse.dev/suspend-reason": "two\nlines"}}, "spec": {"suspend": true},
+    });
+    let at = crate::gate_freezes::object(namespace, "app");
+    gate.caller.write(&Method::PATCH, &at, merge, odd.to_string().into_bytes()).await?.ok()?;
+    let patch = async |spec: Value| {
+        let body = json!({"spec": spec}).to_string().into_bytes();
+        operator.write(&Method::PATCH, &path(namespace, "suspension"), merge, body).await
+    };
+    let shown = patch(json!({"until": "2999-01-01T00:00:00Z"})).await?.ok()?;
+    ensure!(shown["spec"]["reason"] == "two\nlines", "{shown:#}");
+    let other = patch(json!({"reason": "two\nother lines"})).await?;
+    ensure!(other.refused(422, "Invalid")?.contains("spec.reason"), "{other:#?}");
+    let shown = patch(json!({"suspended": false})).await?.ok()?;
+    ensure!(shown["spec"] == json!({"suspended": false}), "{shown:#}");
     Ok(())
 }
