@@ -46,7 +46,7 @@ pub(crate) async fn ask(
     names: &[String],
     file: &Path,
 ) -> Result<Answers, PluginError> {
-    let objects = objects(&text(file)?)?;
+    let objects = objects(&text(file)?, &connection.namespace)?;
     let namespace = Some(&*connection.namespace);
     let all = Location { namespace, resource: RESOURCE, ..Location::default() };
     let mut names = names.to_vec();
@@ -77,16 +77,34 @@ fn text(file: &Path) -> Result<String, PluginError> {
     Ok(text)
 }
 
-/// A List of the objects of YAML or JSON, of several documents too.
-fn objects(text: &str) -> Result<Value, PluginError> {
+/// A List of the objects of YAML or JSON, of several documents too. Nothing is limited where no quota is, so that what
+/// is of another namespace, or is nothing, must not be asked about.
+fn objects(text: &str, namespace: &str) -> Result<Value, PluginError> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|error| PluginError::invalid(format!("the file is not YAML: {error}")))?;
+        .map_err(|error| PluginError::invalid(format!("the file cannot be read as YAML: {error}")))?;
     let mut items = Vec::new();
     for mut document in documents {
         if let Some(listed) = document.get_mut("items").and_then(Value::as_array_mut) {
             items.append(listed);
         } else if !document.is_null() {
             items.push(document);
+        }
+    }
+    if items.is_empty() {
+        return Err(PluginError::invalid("the file has no objects"));
+    }
+    for (index, item) in items.iter().enumerate() {
+        let text = |at: &str| item.pointer(at).and_then(Value::as_str).map(visible).unwrap_or_default();
+        let (kind, name, own) = (text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
+        if !item.is_object() {
+            return Err(PluginError::invalid(format!("items[{index}] of the file is not an object")));
+        }
+        if !own.is_empty() && own != namespace {
+            let why = format!(
+                "items[{index}]: {kind}/{name} is of namespace {own}, and the quotas over {namespace} are asked: \
+                 name its namespace with -n"
+            );
+            return Err(PluginError::invalid(why));
         }
     }
     Ok(json!({"apiVersion": "v1", "kind": "List", "items": items}))
@@ -131,6 +149,7 @@ mod tests {
     #[test]
     fn documents_and_lists_become_one_list() {
         let text = "kind: A\n---\n---\nkind: List\nitems: [{kind: B}, {kind: C}]\n";
+        let objects = |text: &str| super::objects(text, "games-eu");
         let kinds: Vec<_> = objects(text).unwrap()["items"]
             .as_array()
             .unwrap()
@@ -139,7 +158,17 @@ mod tests {
             .collect();
         assert_eq!(kinds, ["A", "B", "C"]);
         assert_eq!(objects(r#"{"kind": "A"}"#).unwrap()["items"][0]["kind"], "A");
-        assert!(objects("a: [").is_err());
+        for (text, why) in [
+            ("a: [", "cannot be read as YAML"),
+            ("", "has no objects"),
+            ("---\n---\n", "has no objects"),
+            ("kind: List\nitems: []\n", "has no objects"),
+            ("hello", "items[0] of the file is not an object"),
+            ("kind: A\nmetadata: {name: a, namespace: games-us}", "A/a is of namespace games-us"),
+        ] {
+            let error = objects(text).expect_err(text).to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -38,10 +38,17 @@ impl Objects {
     /// the row is of no namespace, and then each object names its own.
     pub(super) fn read(namespace: &str, body: Value) -> Result<Self, ApiError> {
         let values = match body {
-            Value::Object(mut list) => match list.get_mut("items") {
-                Some(Value::Array(items)) => std::mem::take(items),
-                _ => vec![Value::Object(list)],
-            },
+            Value::Object(mut list) => {
+                let is_list = list.get("kind").is_some_and(|kind| kind == "List");
+                match list.get_mut("items") {
+                    Some(Value::Array(items)) => std::mem::take(items),
+                    None | Some(Value::Null) if is_list => Vec::new(),
+                    Some(_) if is_list => {
+                        return Err(ApiError::unprocessable("items: Invalid value: must be a list"));
+                    }
+                    _ => vec![Value::Object(list)],
+                }
+            }
             _ => return Err(ApiError::bad_request("the body must be a List, or an object")),
         };
         if values.len() > MOST_OBJECTS {
@@ -50,6 +57,10 @@ impl Objects {
         }
         let mut objects = Self::default();
         for (index, mut value) in values.into_iter().enumerate() {
+            if !value.is_object() {
+                let why = format!("items[{index}]: Invalid value: must be an object");
+                return Err(ApiError::unprocessable(why));
+            }
             let at = |why: String| wrong(index, &why);
             let (resource, version) = resource(&value).map_err(|why| at(why.to_owned()))?;
             let namespace = namespace_of(&value, namespace).map_err(at)?;

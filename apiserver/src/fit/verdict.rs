@@ -397,11 +397,13 @@ mod tests {
     fn what_makes_no_sense_is_refused_by_name() {
         let claim = |namespace: &str| json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"namespace": namespace}});
         assert!(judged("eu", claim("eu")).is_ok() && judged("", claim("eu")).is_ok());
+        assert_eq!(judged("eu", json!({"apiVersion": "v1", "kind": "List"})).unwrap()["objects"], 0);
         for (namespace, objects, why) in [
             ("eu", claim("us"), "items[0].metadata.namespace: Invalid value"),
             ("", claim(""), "items[0].metadata.namespace: Required value"),
             ("eu", json!([1]), "must be a List"),
-            ("eu", json!({"items": [claim("eu"), 7]}), "items[1].apiVersion: Required value"),
+            ("eu", json!({"items": [claim("eu"), 7]}), "items[1]: Invalid value: must be an object"),
+            ("eu", json!({"kind": "List", "items": {}}), "items: Invalid value: must be a list"),
             ("eu", json!({"apiVersion": "v1"}), "items[0].kind: Required value"),
             ("eu", fleet(-1, &json!({})), "items[0].spec.replicas: Invalid value"),
             ("eu", json!({"items": vec![1; 10_000]}), "items: Too many: 10000"),
