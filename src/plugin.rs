@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Args as _, FromArgMatches as _, Subcommand};
+use gatehouse_apiservice::client::explain;
 use gatehouse_plugin::{Connection, ConnectionArgs, Line, PluginError, Terminal};
 
 use crate::{check, flags};
@@ -85,7 +86,8 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     match ask(command, &args.connection).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{error}");
+            // Its reader may be gone, which changes nothing of the outcome.
+            let _ = writeln!(io::stderr(), "{error}");
             ExitCode::from(error.exit_code())
         }
     }
@@ -103,7 +105,7 @@ async fn complete(words: &[String]) -> String {
 
 async fn connect(args: &ConnectionArgs) -> Result<Connection, PluginError> {
     let config = flags::kubeconfig(args.kubeconfig(), args.context().map(ToOwned::to_owned)).await;
-    args.connect(config.map_err(|error| PluginError::Invalid(format!("{error:#}")))?)
+    args.connect(config.map_err(|error| PluginError::Invalid(explain(error.as_ref())))?)
 }
 
 async fn ask(command: gatehouse_plugin::Command, args: &ConnectionArgs) -> Result<u8, PluginError> {

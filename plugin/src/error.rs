@@ -47,6 +47,9 @@ pub enum PluginError {
     /// The server shows and does not act.
     #[error("error: actions are not enabled in this cluster: see the chart value actions.enabled")]
     NoActions,
+    /// About one of several objects, by the name of its row.
+    #[error("{1} ({0})")]
+    About(String, Box<Self>),
     /// Some of what was asked for.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Self>),
@@ -70,6 +73,7 @@ impl PluginError {
             Self::Timeout(_) => exit::TIMEOUT,
             Self::NotReady(_) => exit::NOT_READY,
             // The worse of two is the smaller number, and an error is worse than a state.
+            Self::About(_, error) => error.exit_code(),
             Self::Several(errors) => errors.iter().map(Self::exit_code).min().unwrap_or(exit::ERROR),
             _ => exit::ERROR,
         }
@@ -93,6 +97,16 @@ impl PluginError {
     /// Whether this is not done to objects of the kind, whoever asks.
     pub(crate) fn is_not_supported(&self) -> bool {
         matches!(self, Self::Refused(status) if status.code == 405)
+    }
+
+    /// Names the row of an object, which the server does not name in each of its errors.
+    pub(crate) fn about(self, row: &str) -> Self {
+        let text = self.to_string();
+        let name = row.splitn(3, '.').nth(2).unwrap_or(row);
+        if text.contains(row) || text.contains(&format!("{name:?}")) {
+            return self;
+        }
+        Self::About(row.to_owned(), Box::new(self))
     }
 
     pub(crate) fn invalid(what: impl fmt::Display) -> Self {
@@ -135,6 +149,17 @@ mod tests {
         assert_eq!(forbidden.exit_code(), exit::ERROR);
         let proxy = answered(502, "Failed to parse error data", "bad gateway");
         assert_eq!(proxy.to_string(), "Error from server: bad gateway (HTTP 502)");
+    }
+
+    #[test]
+    fn an_error_about_one_of_several_objects_names_it() {
+        let denied = answered(403, "Forbidden", "nothing may change").about("local.kustomization.shop");
+        let words = "Error from server (Forbidden): nothing may change (local.kustomization.shop)";
+        assert_eq!(denied.to_string(), words);
+        assert_eq!(denied.exit_code(), exit::ERROR);
+        let named = "Error from server (NotFound): kustomizations \"shop\" not found";
+        let missing = answered(404, "NotFound", "kustomizations \"shop\" not found");
+        assert_eq!(missing.about("local.kustomization.shop").to_string(), named);
     }
 
     #[test]

@@ -9,14 +9,14 @@ use serde_json::Value;
 use crate::{
     connection::{Connection, Location},
     error::PluginError,
-    rows::{LOCAL_CLUSTER, RESOURCE, Row},
+    rows::{LOCAL_CLUSTER, RESOURCE, Row, ensure_observed},
 };
 
 /// Which objects, if not by name.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct ManyArgs {
     /// Every Flux object of the namespace; with -A, of every namespace that you may see.
-    #[arg(long, conflicts_with = "targets", required_unless_present_any = ["targets", "state"])]
+    #[arg(long, conflicts_with = "targets")]
     pub(crate) all: bool,
     /// Every object in this state, for example Failed. May be repeated.
     #[arg(
@@ -98,7 +98,12 @@ pub(crate) async fn rows(
     let rows = items(connection, RESOURCE, many.namespace(connection)).await?;
     let rows = rows.into_iter().map(Row::of).collect::<Result<Vec<_>, _>>()?;
     let cluster = match cluster {
-        Some(cluster) => cluster.to_owned(),
+        Some(cluster) => {
+            if rows.iter().all(|row| row.status.cluster != cluster) {
+                ensure_observed(connection, cluster).await?;
+            }
+            cluster.to_owned()
+        }
         None => own_cluster(rows.iter().map(|row| &*row.status.cluster))?,
     };
     let is_meant = |row: &Row| row.status.cluster == cluster && many.includes(&row.status.state);

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use gatehouse_apiservice::dns;
 
+use crate::{connection::Connection, rows::LOCAL_CLUSTER};
+
 /// Kinds of Flux with their plurals and the short names of their CRDs.
 const KINDS: [(&str, &[&str]); 18] = [
     ("Alert", &["alerts"]),
@@ -86,6 +88,13 @@ impl Target {
                 (namespace, format!("{cluster}.{kind}.{name}"))
             }
         }
+    }
+}
+
+impl Target {
+    /// The name of its row, unless the observed cluster has another name.
+    pub(crate) fn row_of(&self, connection: &Connection) -> String {
+        self.row(&connection.namespace, LOCAL_CLUSTER).1
     }
 }
 

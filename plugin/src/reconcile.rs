@@ -2,6 +2,7 @@
 
 use std::{io::Write, time::Duration};
 
+use clap::ArgGroup;
 use gatehouse_apiservice::{duration, view::API_VERSION};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use crate::{
     many::{self, ManyArgs},
     object::Target,
     output::Terminal,
-    rows::LOCAL_CLUSTER,
+    rows::{LOCAL_CLUSTER, ensure_observed},
     wait::{self, Request},
 };
 
@@ -22,9 +23,10 @@ use crate::{
 /// Needs the right to create fluxresources/reconcile, and the verb reconcile on the Flux object; see docs/actions.md.
 #[derive(Debug, Clone, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(group(ArgGroup::new("objects").args(["targets", "all", "state"]).required(true).multiple(true)))]
 pub struct ReconcileArgs {
     /// Objects, for example ks/shop hr/cart.
-    #[arg(value_name = "KIND/NAME", required_unless_present_any = ["all", "state"])]
+    #[arg(value_name = "KIND/NAME")]
     targets: Vec<Target>,
     #[command(flatten)]
     many: ManyArgs,
@@ -72,10 +74,12 @@ impl ReconcileArgs {
         if self.many.is_meant() {
             for (namespace, cluster) in self.summaries(connection).await? {
                 match self.request_all(connection, &namespace, &cluster).await {
-                    Ok(answer) => {
+                    Ok(Some(answer)) => {
                         errors.extend(self.print(&answer, out)?);
                         answers.push(answer);
                     }
+                    Ok(None) => {}
+                    Err(error @ PluginError::NoActions) => return Err(error),
                     Err(error) if self.many.all_namespaces => errors.push(error),
                     Err(error) => return Err(error),
                 }
@@ -92,6 +96,8 @@ impl ReconcileArgs {
                     errors.extend(self.print(&answer, out)?);
                     answers.push(answer);
                 }
+                Err(error @ PluginError::NoActions) => return Err(error),
+                Err(error) if self.targets.len() > 1 => errors.push(error.about(&target.row_of(connection))),
                 Err(error) => errors.push(error),
             }
         }
@@ -144,7 +150,12 @@ impl ReconcileArgs {
             .map(|item| (text(item, "/metadata/namespace"), text(item, "/metadata/name")))
             .collect();
         let cluster = match cluster {
-            Some(cluster) => cluster.to_owned(),
+            Some(cluster) => {
+                if found.iter().all(|(_, of)| of != cluster) {
+                    ensure_observed(connection, cluster).await?;
+                }
+                cluster.to_owned()
+            }
             None => many::own_cluster(found.iter().map(|(_, cluster)| &**cluster))?,
         };
         Ok(found.into_iter().filter(|(_, of)| *of == cluster).collect())
@@ -155,7 +166,7 @@ impl ReconcileArgs {
         connection: &Connection,
         namespace: &str,
         cluster: &str,
-    ) -> Result<Outcome, PluginError> {
+    ) -> Result<Option<Outcome>, PluginError> {
         let mut spec = Map::new();
         if !self.many.state.is_empty() {
             spec.insert("states".to_owned(), json!(self.many.state));
@@ -168,10 +179,15 @@ impl ReconcileArgs {
             name: Some(cluster),
             subresource: Some("reconcile"),
         };
-        let object = self.act.post_to(connection, location, &body).await?;
+        let object = match self.act.post_to(connection, location, &body).await {
+            Ok(object) => object,
+            // A namespace without Flux objects has no summary.
+            Err(error) if error.is_object_missing() && self.act.cluster_name.is_none() => return Ok(None),
+            Err(error) => return Err(error),
+        };
         // The server's own cluster has a name of its own, and answers to `local` too.
         let named = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or(cluster).to_owned();
-        Outcome::of(object, &named, true)
+        Outcome::of(object, &named, true).map(Some)
     }
 
     fn explain(&self, spec: &mut Map<String, Value>) {

@@ -24,6 +24,21 @@ pub(crate) fn in_cluster(name: &str) -> String {
     if name == LOCAL_CLUSTER { String::new() } else { format!(" (cluster {})", visible(name)) }
 }
 
+/// An error if no cluster of this name is observed: that nothing was found in it says nothing then. Who may not read
+/// clusters is not told.
+pub(crate) async fn ensure_observed(connection: &Connection, cluster: &str) -> Result<(), PluginError> {
+    let location = Location { resource: "clusterhealths", name: Some(cluster), ..Location::default() };
+    match connection.get(location, &[]).await {
+        Err(error) if error.is_object_missing() => {
+            let why = format!(
+                "no cluster is observed by the name {cluster:?}: kubectl gatehouse clusters lists them"
+            );
+            Err(PluginError::invalid(why))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A reference to an object of the observed cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use clap::ArgGroup;
 use gatehouse_apiservice::duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -22,9 +23,10 @@ const KIND: &str = "Suspension";
 ///
 /// Needs the right to create fluxresources/suspend, and the verb suspend on the Flux object; see docs/actions.md.
 #[derive(Debug, Clone, clap::Args)]
+#[command(group(ArgGroup::new("objects").args(["targets", "all", "state"]).required(true).multiple(true)))]
 pub struct SuspendArgs {
     /// Objects, for example ks/shop hr/cart.
-    #[arg(value_name = "KIND/NAME", required_unless_present_any = ["all", "state"])]
+    #[arg(value_name = "KIND/NAME")]
     targets: Vec<Target>,
     #[command(flatten)]
     many: ManyArgs,
@@ -42,9 +44,10 @@ pub struct SuspendArgs {
 ///
 /// Needs the right to create fluxresources/resume, and the verb resume on the Flux object; see docs/actions.md.
 #[derive(Debug, Clone, clap::Args)]
+#[command(group(ArgGroup::new("objects").args(["targets", "all", "state"]).required(true).multiple(true)))]
 pub struct ResumeArgs {
     /// Objects, for example ks/shop hr/cart.
-    #[arg(value_name = "KIND/NAME", required_unless_present_any = ["all", "state"])]
+    #[arg(value_name = "KIND/NAME")]
     targets: Vec<Target>,
     #[command(flatten)]
     many: ManyArgs,
@@ -96,7 +99,11 @@ impl Direction<'_> {
         let Self { subresource, spec, act, many, .. } = self;
         let (mut errors, mut answers) = (Vec::new(), Vec::new());
         for target in targets {
-            let answer = act.create(connection, target, subresource, KIND, spec).await;
+            let answer = match act.create(connection, target, subresource, KIND, spec).await {
+                Err(error @ PluginError::NoActions) => return Err(error),
+                Err(error) if targets.len() > 1 => Err(error.about(&target.row_of(connection))),
+                answer => answer,
+            };
             self.take(answer, "", &mut answers, &mut errors, out)?;
         }
         let mut rows = Vec::new();
@@ -109,7 +116,8 @@ impl Direction<'_> {
             let answer = match act.create_at(connection, row, subresource, KIND, spec).await {
                 // No controller reconciles objects of this kind.
                 Err(error) if error.is_not_supported() => continue,
-                answer => answer,
+                Err(error @ PluginError::NoActions) => return Err(error),
+                answer => answer.map_err(|error| error.about(&row.name)),
             };
             is_any = true;
             self.take(answer, &many.place(&row.namespace), &mut answers, &mut errors, out)?;
@@ -166,7 +174,7 @@ fn until(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let wrong = "must be a time such as 2026-11-29T20:00:00Z or a duration such as 2h";
+    let wrong = "must be a time before 9999-12-30 such as 2026-11-29T20:00:00Z, or a duration such as 2h";
     let duration = duration::parse(text).map_err(|_| wrong)?;
     Timestamp::now().checked_add(duration).map_err(|_| wrong.to_owned())
 }

@@ -15,7 +15,7 @@ use crate::{
     many,
     object::Target,
     output::{OutputArgs, Terminal, age, visible},
-    rows::{Found, Reference, Row, Rows, in_cluster},
+    rows::{Found, Reference, Row, Rows, ensure_observed, in_cluster},
 };
 
 /// More objects than a person reads, and as many requests twice.
@@ -118,7 +118,12 @@ impl TreeArgs {
         let mut rows = Rows::new(connection);
         let mut listed = rows.list(namespace).await?;
         let cluster = match &self.cluster_name {
-            Some(cluster) => cluster.clone(),
+            Some(cluster) => {
+                if listed.iter().all(|row| row.status.cluster != *cluster) {
+                    ensure_observed(connection, cluster).await?;
+                }
+                cluster.clone()
+            }
             None => many::own_cluster(listed.iter().map(|row| &*row.status.cluster))?,
         };
         listed.retain(|row| row.status.cluster == cluster);

@@ -4,7 +4,8 @@
 use std::{io::Write, pin::pin, time::Duration};
 
 use futures::TryStreamExt as _;
-use jiff::Timestamp;
+use gatehouse_apiservice::duration;
+use jiff::{SignedDuration, Timestamp};
 use kube::core::WatchEvent;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -70,8 +71,9 @@ pub(crate) async fn until_handled(
         let object = &request.object;
         match waited {
             Err(_) => {
+                let after = SignedDuration::try_from(limit).map(duration::show).unwrap_or_default();
                 let words =
-                    format!("timed out after {limit:?} waiting for {object}: the request is not handled yet");
+                    format!("timed out after {after} waiting for {object}: the request is not handled yet");
                 errors.push(PluginError::Timeout(words));
             }
             Ok(Err(error)) => errors.push(error),

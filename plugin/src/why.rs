@@ -13,7 +13,7 @@ use crate::{
     object::{Target, is_flux, is_known},
     output::{OutputArgs, Terminal},
     problems::Problem,
-    rows::{LOCAL_CLUSTER, Reference, Rows},
+    rows::{LOCAL_CLUSTER, Reference, Rows, ensure_observed},
 };
 
 /// Show why an object is not ready: the chain of causes to its end
@@ -53,7 +53,12 @@ impl WhyArgs {
         } else {
             let namespace = (!self.all_namespaces).then_some(connection.namespace.as_str());
             let mut listed = rows.list(namespace).await?;
-            listed.retain(|row| self.cluster_name.as_ref().is_none_or(|name| row.status.cluster == *name));
+            if let Some(name) = &self.cluster_name {
+                listed.retain(|row| row.status.cluster == *name);
+                if listed.is_empty() {
+                    ensure_observed(connection, name).await?;
+                }
+            }
             let roots = root_causes(&listed);
             let objects: Vec<&Value> = roots.iter().filter_map(|root| Some(&root.row?.object)).collect();
             let text = self.output.objects(&objects)?;

@@ -97,6 +97,8 @@ fn errors_read_as_those_of_kubectl_and_exit_codes_tell_them_apart() {
         "quota nothing -A",
         "reconcile ks/apps -n flux-system --wait",
         "suspend ks/apps --as-group g",
+        "suspend --all -n flux-system",
+        "why -A --cluster-name typo",
     ]));
 }
 

@@ -124,6 +124,14 @@ async fn refused(site: Arc<Site>) -> anyhow::Result<()> {
     ensure!(acting.stderr == of_kubectl.stderr, "{acting:?}");
     let command = format!("gatehouse why ks/apps -n flux-system --as {user} --as-group system:masters");
     plugin.run(admin, &command).await?.ok()?;
+
+    // Nothing found in a cluster that is not there would read as a cluster without failures.
+    for command in ["why", "tree", "suspend --all", "reconcile --all"] {
+        let output = plugin.run(admin, &format!("gatehouse {command} -A --cluster-name typo")).await?;
+        let told =
+            output.code == Some(1) && output.stderr.contains("no cluster is observed by the name \"typo\"");
+        ensure!(told, "{output:?}");
+    }
     Ok(())
 }
 
@@ -239,5 +247,15 @@ async fn suspended(gate: Arc<Gate>) -> anyhow::Result<()> {
     run("resume").await?.ok()?;
     let app = gate.get(&object(namespace, "app")).await?;
     ensure!(app["spec"].get("suspend").is_none(), "{app:#}");
+
+    // Where nothing is there to act on, both say so.
+    let admin = gate.site.control_plane.kubeconfig();
+    for command in ["reconcile", "suspend"] {
+        let printed = plugin.run(admin, &format!("gatehouse {command} --all -n kube-public")).await?.ok()?;
+        ensure!(printed == format!("Nothing to {command}\n"), "{printed}");
+    }
+    let nothing = plugin.run(admin, &format!("gatehouse suspend -n {namespace}")).await?;
+    let missing = nothing.code == Some(2) && nothing.stderr.contains("<KIND/NAME|--all|--state <STATE>>");
+    ensure!(missing, "{nothing:?}");
     Ok(())
 }
