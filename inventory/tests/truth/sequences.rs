@@ -182,6 +182,14 @@ fn a_write_without_progress_does_not_put_off_a_deadline() {
         })
         .collect();
     assert_eq!(healths(&crashing), ["Progressing", "Degraded"]);
+    // Some become ready for a moment.
+    let flapping: Vec<_> = (0..200)
+        .map(|turn| {
+            let status = json!({"replicas": 10, "readyReplicas": turn % 4});
+            written(object("agones.dev/v1", "Fleet", 1, json!({"replicas": 10}), status), turn)
+        })
+        .collect();
+    assert_eq!(healths(&flapping), ["Progressing", "Healthy", "Degraded"]);
     // Argo CD looks at the application every three minutes, and writes when it did.
     let drifted: Vec<_> = (0..40)
         .map(|turn| {
