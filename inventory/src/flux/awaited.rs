@@ -1,12 +1,15 @@
-//! What a failed attempt waited for, as the controller's message names it.
+//! What a failed attempt waited for, or lacked, as the controller's message names it.
 //!
 //! Flux's library for health checks writes `[Kind/namespace/name status: 'InProgress', …]`, and Helm writes
 //! `resource Kind/namespace/name not ready`. The API group is not named. Of hooks and tests older releases of Helm write
-//! only `job name failed` and `pod name failed`; they are in the namespace of the release.
+//! only `job name failed` and `pod name failed`; they are in the namespace of the release. A Secret that does not exist is
+//! in the namespace of the object, and what makes it has its name. Of an API or a webhook that does not answer the message
+//! has the group and version, or the URL.
 
 use crate::{
     Detail, FluxDetail, Interner, ObjectKey, Record,
     catalogue::{Catalogue, clip},
+    pod::MAKERS_OF_SECRETS,
 };
 
 use super::NAME_BYTES;
@@ -48,21 +51,66 @@ fn object(word: &str) -> Option<[&str; 3]> {
     (is_kind && !name.is_empty() && parts.next().is_none()).then_some([kind, namespace, name])
 }
 
-/// Whether a message says of any object that it is not ready.
-pub(crate) fn names_some(message: &str) -> bool {
-    named(message).next().is_some()
+/// The Secret that a message says does not exist, as Kubernetes or its client words it.
+fn lacked_secret(message: &str) -> Option<&str> {
+    let (before, _) = message.split_once("\" not found")?;
+    let (before, name) = before.rsplit_once('"')?;
+    ["secrets ", "secret ", "Secret "].iter().any(|words| before.ends_with(words)).then_some(name)
 }
 
-/// The objects that a message says are not ready, of each observed kind with such a name.
-pub(super) fn awaited(catalogue: &Catalogue, interner: &Interner, message: &str) -> Box<[ObjectKey]> {
-    let keys = named(message).take(MOST).flat_map(|[kind, namespace, name]| {
+/// The APIs that a message says do not answer, as Kubernetes' client words it: the names of their APIServices.
+fn silent_apis(message: &str) -> impl Iterator<Item = String> {
+    let list = message.split_once("list of server APIs: ").map_or("", |(_, list)| list);
+    list.split(", ").filter_map(|api| {
+        let (group, version) = api.split_once(": ")?.0.split_once('/')?;
+        Some(format!("{version}.{group}"))
+    })
+}
+
+/// The namespace and name of the Service in a URL of a message. What serves it has its name as a rule: a webhook,
+/// source-controller.
+fn service(message: &str) -> Option<[&str; 2]> {
+    let (_, url) = message.split_once("://")?;
+    let mut parts = url.split(['/', ':', '"', ' ']).next()?.split('.');
+    let (name, namespace) = (parts.next()?, parts.next()?);
+    (parts.next() == Some("svc") && !name.is_empty() && !namespace.is_empty()).then_some([namespace, name])
+}
+
+/// Whether a message names what was waited for, or lacked.
+pub(crate) fn names_some(message: &str) -> bool {
+    named(message).next().is_some()
+        || lacked_secret(message).is_some()
+        || silent_apis(message).next().is_some()
+        || service(message).is_some()
+}
+
+/// The objects that a message says are not ready, of each observed kind with such a name; what makes the Secret that it
+/// says an object of this namespace lacks; the APIs and what serves the URL that it says do not answer.
+pub(super) fn awaited(
+    catalogue: &Catalogue,
+    interner: &Interner,
+    namespace: &str,
+    message: &str,
+) -> Box<[ObjectKey]> {
+    let key = |group: &str, kind: &str, namespace: &str, name: &str| {
+        let kind = catalogue.find(group, kind)?;
+        Some(interner.key(kind, clip(namespace, NAME_BYTES), clip(name, NAME_BYTES)))
+    };
+    let named = named(message).flat_map(|[kind, namespace, name]| {
         let kinds = catalogue.kinds().filter(move |(_, row)| row.kind == kind);
         kinds.map(move |(id, row)| {
             let namespace = if row.namespaced { namespace } else { "" };
             interner.key(id, clip(namespace, NAME_BYTES), clip(name, NAME_BYTES))
         })
     });
-    keys.collect()
+    let makers = lacked_secret(message).into_iter().flat_map(|name| {
+        MAKERS_OF_SECRETS.iter().filter_map(move |[group, kind]| key(group, kind, namespace, name))
+    });
+    let apis = silent_apis(message).filter_map(|name| key("apiregistration.k8s.io", "APIService", "", &name));
+    let servers = service(message).into_iter().flat_map(|[namespace, name]| {
+        ["Deployment", "StatefulSet"].into_iter().filter_map(move |kind| key("apps", kind, namespace, name))
+    });
+    named.chain(makers).chain(apis).chain(servers).take(MOST).collect()
 }
 
 impl FluxDetail {
@@ -126,6 +174,47 @@ mod tests {
             ("", vec![]),
         ] {
             assert_eq!(named(message).collect::<Vec<_>>(), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_answer_is_read_from_the_message() {
+        let stale = "unable to retrieve the complete list of server APIs: metrics.k8s.io/v1beta1: stale GroupVersion \
+                     discovery: metrics.k8s.io/v1beta1, a.example.com/v1: the server is currently unable to handle \
+                     the request";
+        let names: Vec<_> = silent_apis(stale).collect();
+        assert_eq!(names, ["v1beta1.metrics.k8s.io", "v1.a.example.com"]);
+        assert_eq!(silent_apis("unable to list").next(), None);
+        for (message, expected) in [
+            (
+                "failed to call webhook: Post \"https://cert-manager-webhook.cert-manager.svc:443/mutate?timeout=10s\"",
+                Some(["cert-manager", "cert-manager-webhook"]),
+            ),
+            (
+                "GET http://source-controller.flux-system.svc.cluster.local./x.tar.gz giving up",
+                Some(["flux-system", "source-controller"]),
+            ),
+            ("Get \"https://api.github.com/x\"", None),
+            ("Get \"https://10.0.0.1:443/x\"", None),
+            ("://", None),
+            ("://..svc", None),
+        ] {
+            assert_eq!(service(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_does_not_exist_is_read_from_the_message() {
+        for (message, expected) in [
+            ("failed to get secret 'apps/git': secrets \"git\" not found", Some("git")),
+            ("Secret \"git\" not found", Some("git")),
+            ("unable to read token from secret \"apps/git\" error: secrets \"git\" not found", Some("git")),
+            ("configmaps \"git\" not found", None),
+            ("secrets \"git\" is forbidden", None),
+            ("secrets not found", None),
+            ("\" not found", None),
+        ] {
+            assert_eq!(lacked_secret(message), expected, "{message}");
         }
     }
 }

@@ -344,7 +344,7 @@ impl Own<'_> {
             _ => FluxLinks::default(),
         };
         let awaited = if verdict.outcome().is_failure() {
-            awaited::awaited(self.catalogue, self.interner, &verdict.message)
+            awaited::awaited(self.catalogue, self.interner, self.namespace, &verdict.message)
         } else {
             Box::default()
         };

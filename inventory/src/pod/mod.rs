@@ -22,9 +22,12 @@ use crate::{
 const CLAIMS: usize = 16;
 /// The most Secrets of a pod that are looked at.
 const SECRETS: usize = 4;
-/// The kinds whose objects make a Secret of their own name.
-const MAKERS_OF_SECRETS: [[&str; 2]; 2] =
-    [["external-secrets.io", "ExternalSecret"], ["bitnami.com", "SealedSecret"]];
+/// The kinds whose objects make a Secret, as a rule of their own name.
+pub(crate) const MAKERS_OF_SECRETS: [[&str; 2]; 3] = [
+    ["external-secrets.io", "ExternalSecret"],
+    ["bitnami.com", "SealedSecret"],
+    ["cert-manager.io", "Certificate"],
+];
 
 /// Decodes and judges a Pod.
 pub(crate) fn observe(

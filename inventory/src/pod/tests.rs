@@ -230,8 +230,9 @@ fn what_makes_a_secret_that_a_pod_lacks_is_used() {
     ] {
         let waiting = json!({"waiting": {"reason": "CreateContainerConfigError", "message": message}});
         let (_, uses) = links(&pod("Pending", Some(60), &web(&waiting, &json!({}), 0, false)));
-        let makers =
-            secret.map(|name| vec![format!("ExternalSecret/{name}"), format!("SealedSecret/{name}")]);
+        let makers = secret.map(|name| {
+            ["ExternalSecret", "SealedSecret", "Certificate"].map(|kind| format!("{kind}/{name}")).to_vec()
+        });
         let claims = || {
             vec![
                 "PersistentVolumeClaim/data".into(),
