@@ -98,14 +98,16 @@ impl World {
         &self.record(of).verdict
     }
 
-    /// `Kind namespace/name` of an object's root cause; `missing …` for one that does not exist; empty for none.
+    /// `Kind namespace/name` of an object's root cause; `missing …` for one that does not exist, `not enough …` for one
+    /// that is Ready; empty for none.
     pub(crate) fn cause(&self, of: &str) -> String {
         match self.cluster().root_cause(self.record(of)).map(|cause| cause.root) {
             None => String::new(),
             Some(Root::Source(of) | Root::Dependency(of)) => shown(&of.key),
             Some(Root::Missing(key) | Root::MissingSource(key)) => format!("missing {}", shown(key)),
             Some(Root::Unseen(_)) => "unseen".into(),
-            Some(Root::Cycle(_) | Root::NotEnough { .. }) => "of Flux's kinds".into(),
+            Some(Root::NotEnough { dependency, .. }) => format!("not enough {}", shown(&dependency.key)),
+            Some(Root::Cycle(_)) => "a cycle".into(),
         }
     }
 
