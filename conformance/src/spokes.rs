@@ -34,14 +34,19 @@ pub fn rights_on_views() -> [Value; 2] {
     let rule = json!({
         "apiGroups": [GROUP], "resources": plural.collect::<Vec<_>>(), "verbs": ["get", "list", "watch"],
     });
-    let (name, group) = ("shown-to-a-hub", "rbac.authorization.k8s.io");
+    cluster_role("shown-to-a-hub", USER, &rule)
+}
+
+/// A ClusterRole with one rule, bound to a user.
+pub fn cluster_role(name: &str, user: &str, rule: &Value) -> [Value; 2] {
+    let group = "rbac.authorization.k8s.io";
     let version = format!("{group}/v1");
     [
         json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": [rule]}),
         json!({
             "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": USER}],
+            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
         }),
     ]
 }

@@ -352,14 +352,5 @@ async fn removed_and_registered_again(hub: &Hub) -> anyhow::Result<()> {
 
 /// A ClusterRole with one rule, bound to the user of its name.
 pub(crate) fn cluster_role(name: &str, rule: &Value) -> [Value; 2] {
-    let group = "rbac.authorization.k8s.io";
-    let version = format!("{group}/v1");
-    [
-        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": [rule]}),
-        json!({
-            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": name}],
-        }),
-    ]
+    spokes::cluster_role(name, name, rule)
 }
