@@ -89,9 +89,7 @@ impl Target {
             }
         }
     }
-}
 
-impl Target {
     /// The name of its row, unless the observed cluster has another name.
     pub(crate) fn row_of(&self, connection: &Connection) -> String {
         self.row(&connection.namespace, LOCAL_CLUSTER).1
