@@ -140,7 +140,8 @@ impl Reports {
         }
     }
 
-    /// As Flux's controllers send it (`Event` of github.com/fluxcd/pkg/apis/event/v1beta1).
+    /// As Flux's controllers send it (`Event` of github.com/fluxcd/pkg/apis/event/v1beta1). notification-controller drops
+    /// an event with the object and message of another within five minutes, unless their tokens differ.
     fn event(&self, target: &Target, written: &Live, action: Action, note: &str) -> Value {
         json!({
             "involvedObject": {
@@ -152,6 +153,7 @@ impl Reports {
             "timestamp": format!("{:.0}", Timestamp::now()),
             "message": note,
             "reason": action.reason(),
+            "metadata": {format!("{}/token", target.group): written.version()},
             "reportingController": "gatehouse",
             "reportingInstance": self.instance,
         })
