@@ -62,6 +62,18 @@ const OF_FLUX: [Module; 2] = [
     },
 ];
 
+/// In the version of `notification/go.mod`.
+const OF_NOTIFICATION: [Module; 1] = [Module {
+    path: "github.com/fluxcd/notification-controller",
+    version: "v1.6.0",
+    sum: "h1:5C06VdqTVsbBFjtSZejnKT60U00Uyj6DAtKrqU1Si/w=",
+    files: &[
+        "config/crd/bases/notification.toolkit.fluxcd.io_alerts.yaml",
+        "config/crd/bases/notification.toolkit.fluxcd.io_providers.yaml",
+        "config/crd/bases/notification.toolkit.fluxcd.io_receivers.yaml",
+    ],
+}];
+
 /// The output of `go mod download -json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -79,6 +91,11 @@ pub async fn foreign() -> anyhow::Result<Vec<Manifest>> {
 /// The CRDs of source-controller and kustomize-controller.
 pub async fn flux() -> anyhow::Result<Vec<Manifest>> {
     read(&OF_FLUX).await
+}
+
+/// The CRDs of notification-controller.
+pub async fn notification() -> anyhow::Result<Vec<Manifest>> {
+    read(&OF_NOTIFICATION).await
 }
 
 async fn read(modules: &[Module]) -> anyhow::Result<Vec<Manifest>> {
@@ -124,9 +141,13 @@ mod tests {
 
     #[test]
     fn definitions_of_flux_are_those_of_its_controllers() {
-        for Module { path, version, sum, .. } in &OF_FLUX {
-            let line = format!("{path} {version} {sum}");
-            assert!(include_str!("../flux/go.sum").lines().any(|known| known == line), "{line}");
+        let flux = (&OF_FLUX[..], include_str!("../flux/go.sum"));
+        let notification = (&OF_NOTIFICATION[..], include_str!("../notification/go.sum"));
+        for (modules, go_sum) in [flux, notification] {
+            for Module { path, version, sum, .. } in modules {
+                let line = format!("{path} {version} {sum}");
+                assert!(go_sum.lines().any(|known| known == line), "{line}");
+            }
         }
     }
 }

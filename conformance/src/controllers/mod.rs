@@ -13,6 +13,11 @@ use crate::cache::{GoProgram, Unavailable};
 
 const FLUX: [(&str, &str); 2] =
     [("go.mod", include_str!("../../flux/go.mod")), ("go.sum", include_str!("../../flux/go.sum"))];
+/// A module of its own: its libraries are older than those of the two above.
+const NOTIFICATION: [(&str, &str); 2] = [
+    ("go.mod", include_str!("../../notification/go.mod")),
+    ("go.sum", include_str!("../../notification/go.sum")),
+];
 const KWOK: [(&str, &str); 2] =
     [("go.mod", include_str!("../../kwok/go.mod")), ("go.sum", include_str!("../../kwok/go.sum"))];
 
@@ -22,6 +27,7 @@ const KWOK: [(&str, &str); 2] =
 pub enum Controller {
     SourceController,
     KustomizeController,
+    NotificationController,
     KubeControllerManager,
     KubeScheduler,
     Kwok,
@@ -34,9 +40,10 @@ pub struct NotBuilt(&'static str);
 
 impl Controller {
     /// All there are, in the order in which they are built.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SourceController,
         Self::KustomizeController,
+        Self::NotificationController,
         Self::KubeControllerManager,
         Self::KubeScheduler,
         Self::Kwok,
@@ -47,6 +54,7 @@ impl Controller {
         match self {
             Self::SourceController => "source-controller",
             Self::KustomizeController => "kustomize-controller",
+            Self::NotificationController => "notification-controller",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::KubeScheduler => "kube-scheduler",
             Self::Kwok => "kwok",
@@ -70,11 +78,13 @@ impl Controller {
         let (files, ldflags): (&[_], _) = match self {
             Self::KubeControllerManager | Self::KubeScheduler => (&assets::MODULE, assets::ldflags().into()),
             Self::SourceController | Self::KustomizeController => (&FLUX, GoProgram::LDFLAGS),
+            Self::NotificationController => (&NOTIFICATION, GoProgram::LDFLAGS),
             Self::Kwok => (&KWOK, GoProgram::LDFLAGS),
         };
         let package = match self {
             Self::SourceController => "github.com/fluxcd/source-controller",
             Self::KustomizeController => "github.com/fluxcd/kustomize-controller",
+            Self::NotificationController => "github.com/fluxcd/notification-controller",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
             Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok",

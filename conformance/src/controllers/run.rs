@@ -43,14 +43,28 @@ impl Controller {
     /// # Errors
     /// [`super::NotBuilt`] if it has not been built.
     pub async fn start(self, control_plane: &ControlPlane) -> anyhow::Result<Supervised> {
+        self.start_with(control_plane, Vec::new()).await
+    }
+
+    /// Starts it with these flags, which come last and so replace others.
+    ///
+    /// # Errors
+    /// As [`Controller::start`].
+    pub async fn start_with(
+        self,
+        control_plane: &ControlPlane,
+        more: Vec<String>,
+    ) -> anyhow::Result<Supervised> {
         let path = self.built()?;
         let kubeconfig = match self {
-            Self::SourceController | Self::KustomizeController => self.account(control_plane).await?,
+            Self::SourceController | Self::KustomizeController | Self::NotificationController => {
+                self.account(control_plane).await?
+            }
             _ => control_plane.kubeconfig().to_owned(),
         };
         std::fs::create_dir_all(control_plane.folder().join(STORAGE))?;
         let args = self.flags(control_plane.folder(), &kubeconfig)?;
-        let args = args.into_iter().map(Into::into).collect();
+        let args = args.into_iter().chain(more).map(Into::into).collect();
         let env = vec![
             ("KUBECONFIG".to_owned(), kubeconfig.into()),
             ("RUNTIME_NAMESPACE".to_owned(), FLUX_NAMESPACE.into()),
@@ -109,6 +123,9 @@ impl Controller {
                 ]
             }
             Self::KustomizeController => vec![flag("requeue-dependency", "1s")],
+            Self::NotificationController => {
+                vec![flag("events-addr", &loopback()?), flag("receiverAddr", &loopback()?)]
+            }
             // Each with its own account, as kubeadm runs it: Gatehouse knows the garbage collector by its.
             Self::KubeControllerManager => vec![
                 flag("use-service-account-credentials", "true"),
@@ -129,7 +146,7 @@ impl Controller {
             ],
         };
         let mut flags = match self {
-            Self::SourceController | Self::KustomizeController => flux()?,
+            Self::SourceController | Self::KustomizeController | Self::NotificationController => flux()?,
             Self::KubeControllerManager | Self::KubeScheduler => kubernetes()?,
             Self::Kwok => Vec::new(),
         };

@@ -1,4 +1,4 @@
-//! Real controllers beside Gatehouse: source-controller, kustomize-controller, kube-controller-manager, kube-scheduler, and
+//! Real controllers beside Gatehouse: those of Flux that are served as modules, kube-controller-manager, kube-scheduler, and
 //! kwok for the kubelets. What they write is theirs; the trials change what is to be deployed, and look.
 //!
 //! They share a control plane, each with namespaces of its own. Where a controller has not been built, a trial that needs
@@ -8,6 +8,7 @@ mod applied;
 mod freezes;
 mod log;
 mod manager;
+mod notification;
 mod outages;
 mod scene;
 mod source;
@@ -32,6 +33,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         applied::trials,
         freezes::trials,
         manager::trials,
+        notification::trials,
         tenants::trials,
         workloads::trials,
     ];
