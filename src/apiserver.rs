@@ -15,7 +15,7 @@ use gatehouse_inventory::{
     catalogue::HISTORY_ENTRIES,
     source::{Watch, WatchSettings},
 };
-use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder};
+use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder, upstream};
 use http::Uri;
 
 use crate::{
@@ -145,8 +145,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let observers = args.observing.observers(&metrics, "gatehouse-apiserver")?;
     let config = args.upstream.config().await?;
     let server = config.cluster_url.clone();
+    let lag = args.resume_window / 2;
     let client =
-        kube::Client::try_from(config.clone()).context("cannot create a client from the kubeconfig")?;
+        upstream::builder(config.clone(), lag).context("cannot create a client from the kubeconfig")?.build();
     let review = review::client(config).context("cannot create a client for access reviews")?;
 
     let authenticator = tokio::select! {
@@ -170,8 +171,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(settings) = args.serving.own.settings(&namespace, registration::NAME)? {
         keys = tasks.certificates(&args.replicas.lease(registration::NAME), settings, &keys, &metrics);
     }
-    let source =
-        Watch::with_settings(client.clone(), args.upstream.watching().within(args.resume_window / 2));
+    let source = Watch::with_settings(client.clone(), args.upstream.watching().within(lag));
     let parts = Parts {
         cluster: args.cluster_name.into(),
         catalogue,

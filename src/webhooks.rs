@@ -7,7 +7,9 @@ use gatehouse_apiservice::registration::{
     webhook_account::{NAME, UNMANAGED_LEASE},
     webhooks::{Address, FailurePolicy, Webhooks},
 };
-use gatehouse_serving::{metrics::RequestMetrics, pipeline::Credential, review, server::ServerBuilder};
+use gatehouse_serving::{
+    metrics::RequestMetrics, pipeline::Credential, review, server::ServerBuilder, upstream,
+};
 use gatehouse_webhooks::{
     intercepted,
     own_user::OwnUser,
@@ -102,14 +104,18 @@ struct AccountArgs {
     apiserver_request_timeout: Duration,
 }
 
+/// How long a connection that broke in silence may go unnoticed: policies that could not be refreshed for a minute make a
+/// replica unready.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let signals = EndSignals::listen();
     let metrics = Arc::new(RequestMetrics::new(&[]));
     let observers = args.observing.observers(&metrics, "gatehouse-webhooks")?;
     let config = args.upstream.config().await?;
-    let client =
-        kube::Client::try_from(config.clone()).context("cannot create a client from the kubeconfig")?;
+    let client = upstream::builder(config.clone(), PATIENCE);
+    let client = client.context("cannot create a client from the kubeconfig")?.build();
     let review = review::client(config).context("cannot create a client for access reviews")?;
     let end = signals.received();
     tokio::pin!(end);

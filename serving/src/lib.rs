@@ -24,6 +24,7 @@ pub mod shutdown;
 pub mod tasks;
 #[cfg(feature = "otel")]
 pub mod traces;
+pub mod upstream;
 
 pub use body::Body;
 pub use error::ApiError;

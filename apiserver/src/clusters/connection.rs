@@ -2,14 +2,15 @@
 //!
 //! **Invariant:** of a credential nothing is kept but what is in use.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use gatehouse_apiservice::client::explain;
 use gatehouse_inventory::Refusal;
+use gatehouse_serving::upstream;
 use http::{HeaderValue, Request, header::AUTHORIZATION};
 use kube::{
-    client::{Body, ClientBuilder},
+    client::Body,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::Value;
@@ -17,6 +18,10 @@ use sha2::{Digest, Sha256};
 use tower::util::MapRequestLayer;
 
 use super::kubeconfig::{Credential, refused};
+
+/// How long a connection that broke in silence may look as if nothing happened: less than the thirty seconds after which
+/// rows say that they are not fresh.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How a cluster is reached.
 pub(super) struct Connection {
@@ -42,7 +47,7 @@ impl Connection {
         config.proxy_url = None;
         // Retries are the source's own.
         config.default_retry = false;
-        let builder = ClientBuilder::try_from(config).map_err(|error| failed(&error))?;
+        let builder = upstream::builder(config, PATIENCE).map_err(|error| failed(&error))?;
         let token = token.map(|token| Arc::new(ArcSwap::from_pointee(token)));
         let client = match token.clone() {
             Some(token) => {

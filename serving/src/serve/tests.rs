@@ -27,6 +27,7 @@ use crate::authn::testing::{Authorities, chain, issue};
 use crate::pipeline::Credential;
 use crate::pipeline::testing::{Fake, THINGS, TIMING, WATCH, pipeline};
 
+mod clients;
 mod crowded;
 mod idle;
 mod stalled;

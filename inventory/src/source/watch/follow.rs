@@ -20,13 +20,13 @@ use kube::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     items::Items,
     raw::Raw,
-    settings::Streaming,
+    settings::{Pace, Streaming},
     shared::{Assignment, Shared},
     watch_error::WatchError,
 };
@@ -153,7 +153,8 @@ struct Follower<'a, O> {
     name: String,
     version: Str,
     request: Request,
-    watch_seconds: u32,
+    /// How long the open watch lasts at most, and how long it may be silent.
+    pace: Pace,
     streaming: bool,
     /// The resourceVersion to continue from; `None` before a complete list.
     resume: Option<String>,
@@ -191,7 +192,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             labels: selection.labels.clone(),
             version: resource.version.as_str().into(),
             request: Request::new(DynamicObject::url_path(resource, selection.namespace.as_deref())),
-            watch_seconds: watch_seconds(shared.settings.round, &name),
+            pace: shared.settings.pace(false),
             name,
             streaming,
             resume: None,
@@ -215,8 +216,8 @@ impl<'a, O: Observer> Follower<'a, O> {
                     continue;
                 }
             };
-            let asked = Duration::from_secs(self.watch_seconds.into());
-            let is_early = began.elapsed() + TOO_SHORT < asked.min(self.shared.settings.silence);
+            let asked = Duration::from_secs(self.watch_seconds().into());
+            let is_early = began.elapsed() + TOO_SHORT < asked.min(self.pace.silence);
             let is_doubtful = match &ended {
                 Ok(()) => is_early,
                 Err(WatchError::Failed(_) | WatchError::Garbled(_)) => true,
@@ -248,6 +249,10 @@ impl<'a, O: Observer> Follower<'a, O> {
         if self.resume.is_none() && !streaming {
             self.list().await?;
         }
+        let mut answers = self.shared.answers_of_shared();
+        let is_shared = answers.borrow_and_update().is_some();
+        self.pace = self.shared.settings.pace(is_shared);
+        let follows_answers = is_shared && self.shared.settings.lag.is_some();
         let mut events = Box::pin(self.open(streaming).await?);
         self.told_served().await;
         if streaming {
@@ -257,9 +262,22 @@ impl<'a, O: Observer> Follower<'a, O> {
         // that.
         self.reached(resumed.as_deref(), false).await;
         let mut listing = streaming;
+        let mut heard = Instant::now();
         loop {
-            let patience = if listing { FIRST_BOOKMARK } else { self.shared.settings.silence };
-            match timeout(patience, events.try_next()).await {
+            let patience = if listing { FIRST_BOOKMARK } else { self.pace.silence };
+            let next = tokio::select! {
+                biased;
+                next = timeout_at(heard + patience, events.try_next()) => next,
+                Ok(()) = answers.changed(), if follows_answers => {
+                    // What the watch had to say before the answer was read above, or is on its way.
+                    if answers.borrow_and_update().is_some() && !listing {
+                        self.current().await;
+                    }
+                    continue;
+                }
+            };
+            heard = Instant::now();
+            match next {
                 Ok(Ok(Some(event))) => self.take(event, &mut listing).await?,
                 Ok(Err(error)) => return Err(WatchError::of(&error, false)),
                 Err(_) if listing => return Err(WatchError::NoStreaming),
@@ -294,7 +312,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         streaming: bool,
     ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Raw>>> + use<O>, WatchError> {
         let parameters = WatchParams {
-            timeout: Some(self.watch_seconds),
+            timeout: Some(self.watch_seconds()),
             bookmarks: true,
             send_initial_events: streaming,
             label_selector: self.labels.clone(),
@@ -409,10 +427,19 @@ impl<'a, O: Observer> Follower<'a, O> {
     async fn reached(&mut self, version: Option<&str>, listing: bool) {
         if let Some(version) = version.filter(|version| !listing && !version.is_empty()) {
             self.resume = Some(version.to_owned());
-            if let Ok(version) = version.parse() {
-                self.observer.observe(WatchNotice::Reached(version)).await;
-            }
+            self.current().await;
         }
+    }
+
+    /// The objects are those of the version that was reached last.
+    async fn current(&mut self) {
+        if let Some(version) = self.resume.as_deref().and_then(|version| version.parse().ok()) {
+            self.observer.observe(WatchNotice::Reached(version)).await;
+        }
+    }
+
+    fn watch_seconds(&self) -> u32 {
+        watch_seconds(self.pace.round, &self.name)
     }
 
     /// Reports an error if necessary, and returns how long to wait before the next attempt.

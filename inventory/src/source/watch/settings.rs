@@ -18,13 +18,27 @@ pub struct WatchSettings {
     /// How long a resource that was served must be missing from discovery before it counts as absent and its objects as
     /// deleted. A starting API server may answer discovery before it has loaded its CRDs.
     pub absence: Duration,
-    /// The server is asked to end each watch after at most this time. Before it does, it sends a bookmark.
-    pub round: Duration,
-    /// A watch without events and bookmarks for this long is considered dead, and is resumed from its last
-    /// resourceVersion. kube-apiserver sends a bookmark each minute, and before it ends a watch.
-    pub silence: Duration,
+    /// Within this time each change is known, or else the kind is known to be behind, even if connections break silently.
+    /// `None`: no such promise.
+    pub lag: Option<Duration>,
     /// The interval of attempts, or up to twice that, if the account may not list or watch a resource.
     pub forbidden: Duration,
+}
+
+/// How long watches last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// The server is asked to end each watch after at most this time. Before it does, it sends a bookmark.
+    pub(super) round: Duration,
+    /// A watch without events and bookmarks for this long is considered dead, and is resumed from its last
+    /// resourceVersion. kube-apiserver sends a bookmark each minute, and before it ends a watch.
+    pub(super) silence: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { round: Duration::from_mins(5), silence: Duration::from_secs(90) }
+    }
 }
 
 /// A watch without changes is heard from within this time: kube-apiserver sends a bookmark each minute.
@@ -39,8 +53,7 @@ impl Default for WatchSettings {
             definitions: true,
             heartbeat: Duration::from_secs(5),
             absence: Duration::from_secs(15),
-            round: Duration::from_mins(5),
-            silence: Duration::from_secs(90),
+            lag: None,
             forbidden: Duration::from_secs(30),
         }
     }
@@ -48,18 +61,28 @@ impl Default for WatchSettings {
 
 impl WatchSettings {
     /// Settings under which each change is known within `lag`, or else the kind is known to be behind, even if
-    /// connections break silently. This costs one request per kind in that time.
+    /// connections break silently. Over HTTP/1.1 this costs one request per kind in that time.
     #[must_use]
     pub fn within(self, lag: Duration) -> Self {
-        // Otherwise a watch is heard from two seconds before its end, and when it is opened again.
-        let round = if lag > BOOKMARKS { self.round } else { self.round.min(lag.mul_f64(0.9)) };
         Self {
             // Jitter adds a third.
             discovery_interval: self.discovery_interval.min(lag.mul_f64(0.75)),
-            round,
-            silence: self.silence.min(lag),
             forbidden: self.forbidden.min(lag / 2),
+            lag: Some(lag),
             ..self
+        }
+    }
+
+    /// The pace of a watch. `is_shared`: it shares a connection with heartbeats, whose answers show that it is alive.
+    pub(super) fn pace(&self, is_shared: bool) -> Pace {
+        let Pace { round, silence } = Pace::default();
+        match self.lag {
+            Some(lag) if !is_shared => Pace {
+                // Otherwise a watch is heard from two seconds before its end, and when it is opened again.
+                round: if lag > BOOKMARKS { round } else { round.min(lag.mul_f64(0.9)) },
+                silence: silence.min(lag),
+            },
+            _ => Pace { round, silence },
         }
     }
 }
@@ -82,8 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_ends_before_its_silence_would_count_as_lag_unless_bookmarks_come_sooner() {
-        let round = |lag| WatchSettings::default().within(Duration::from_secs(lag)).round.as_secs();
-        assert_eq!([2, 30, 75, 90].map(round), [1, 27, 67, 300]);
+    fn a_watch_ends_before_its_silence_would_count_as_lag_unless_it_is_heard_from_sooner() {
+        let round = |lag, is_shared| {
+            WatchSettings::default().within(Duration::from_secs(lag)).pace(is_shared).round.as_secs()
+        };
+        assert_eq!([2, 30, 75, 90].map(|lag| round(lag, false)), [1, 27, 67, 300]);
+        assert_eq!([2, 30, 75, 90].map(|lag| round(lag, true)), [300; 4]);
+        assert_eq!(WatchSettings::default().pace(false), Pace::default());
     }
 }

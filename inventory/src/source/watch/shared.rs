@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use kube::{Client, core::ApiResource};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     discovery::{Finding, Served, Wanted},
@@ -35,6 +38,9 @@ pub(super) struct Shared {
     pub(super) rediscover: Notify,
     /// Wakes tasks in back-off, because a silent server answers again.
     pub(super) answers: Notify,
+    /// Whether requests share connections whose silent end is noticed (HTTP/2 with pings), and when the server last
+    /// answered over one.
+    answered: watch::Sender<Option<Instant>>,
     /// How often there were signs that the server was restarted or replaced.
     pub(super) doubts: AtomicU64,
     wanted_resources: Mutex<WantedResources>,
@@ -56,6 +62,7 @@ impl Shared {
             streams: AtomicBool::default(),
             rediscover: Notify::new(),
             answers: Notify::new(),
+            answered: watch::Sender::new(None),
             doubts: AtomicU64::default(),
             wanted_resources: Mutex::default(),
         }
@@ -91,6 +98,16 @@ impl Shared {
             self.rediscover.notify_one();
         }
         assigned
+    }
+
+    /// The server answered a heartbeat that was sent at `sent`.
+    pub(super) fn answered(&self, sent: Instant, is_shared: bool) {
+        self.answered.send_replace(is_shared.then_some(sent));
+    }
+
+    /// The answers to heartbeats, where they prove that open watches are alive; otherwise `None`.
+    pub(super) fn answers_of_shared(&self) -> watch::Receiver<Option<Instant>> {
+        self.answered.subscribe()
     }
 
     pub(super) fn doubt(&self) {

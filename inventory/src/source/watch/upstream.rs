@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use gatehouse_apiservice::client::{explain, jittered};
-use http::{HeaderMap, Request, StatusCode, header::DATE};
+use http::{HeaderMap, Request, StatusCode, Version, header::DATE};
 use kube::{Client, client::Body, core::Status, runtime::watcher::DefaultBackoff};
 use serde::Deserialize;
 use tokio::{
@@ -150,9 +150,12 @@ where
     let mut was_silent = false;
     loop {
         beats.tick().await;
-        let client = shared.client().await;
+        let (client, sent) = (shared.client().await, Instant::now());
         let sign = match timeout(period, sign_of_life(&client)).await {
-            Ok(Ok(sign)) => sign,
+            Ok(Ok((sign, version))) => {
+                shared.answered(sent, version == Version::HTTP_2);
+                sign
+            }
             Ok(Err(kube::Error::Api(status))) if status.code == StatusCode::UNAUTHORIZED.as_u16() => {
                 Liveness::Unauthenticated { message: status.message.as_str().into() }
             }
@@ -176,8 +179,8 @@ where
     }
 }
 
-/// Requests the server's version. 403 counts as an answer, too.
-async fn sign_of_life(client: &Client) -> kube::Result<Liveness> {
+/// Requests the server's version. 403 counts as an answer, too. Also the version of HTTP.
+async fn sign_of_life(client: &Client) -> kube::Result<(Liveness, Version)> {
     let began = Instant::now();
     let request = Request::get("/version").body(Body::empty()).map_err(kube::Error::HttpError)?;
     let (head, body) = client.send(request).await?.into_parts();
@@ -185,7 +188,7 @@ async fn sign_of_life(client: &Client) -> kube::Result<Liveness> {
     let ahead = (began.elapsed() < PROMPT).then(|| ahead_of(&head.headers)).flatten();
     let body = body.collect_bytes().await?;
     if head.status == StatusCode::FORBIDDEN {
-        return Ok(Liveness::Alive { version: None, ahead });
+        return Ok((Liveness::Alive { version: None, ahead }, head.version));
     }
     if !head.status.is_success() {
         let message = String::from_utf8_lossy(&body);
@@ -195,7 +198,8 @@ async fn sign_of_life(client: &Client) -> kube::Result<Liveness> {
     }
     let info: Info = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
     let version = info.git_version;
-    Ok(Liveness::Alive { version: (!version.is_empty()).then(|| version.into()), ahead })
+    let version = (!version.is_empty()).then(|| version.into());
+    Ok((Liveness::Alive { version, ahead }, head.version))
 }
 
 /// The part of a server's version that is used.
