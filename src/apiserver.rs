@@ -8,7 +8,7 @@ use gatehouse_apiserver::{
     clock::{Clock, REPLICAS},
     clusters::{ClusterParts, Origins},
     engine,
-    server::{Parts, RemoteClusters, Running},
+    server::{Parts, RbacParts, RemoteClusters, Running},
 };
 use gatehouse_apiservice::{client::random, registration};
 use gatehouse_inventory::{
@@ -17,6 +17,7 @@ use gatehouse_inventory::{
 };
 use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder, upstream};
 use http::Uri;
+use tokio::sync::watch;
 
 use crate::{
     flags::{self, Authentication, LimitArgs, OriginArgs, Replicas, Serving, Upstream},
@@ -154,7 +155,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         authenticator = args.authentication.authenticator(client.clone(), review.clone()) => authenticator?,
         () = &mut end => return Ok(()),
     };
-    let authorizer = args.authentication.authorizer(review.clone(), &metrics);
+    let (changes, rbac_changes) = watch::channel(None);
+    let authorizer = args.authentication.authorizer(review.clone(), &metrics).with_rbac_changes(rbac_changes);
     let actions = args.actions.enable_actions.then(|| ActionParts {
         client: review.clone(),
         identity: args.replicas.identity(),
@@ -184,7 +186,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         ),
         actions,
         checks: tasks.checks.into_iter().chain(args.authentication.readiness_check(&authenticator)).collect(),
-        rbac: Some(source.upstream()),
+        rbac: Some(RbacParts { upstream: source.upstream(), changes }),
         reader: Some(reader),
         source,
         clock,

@@ -15,7 +15,7 @@ use gatehouse_serving::{
     server::{RunningServer, ServerBuilder},
     tasks::{EndError, Tasks},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     actions::{ActionParts, Actions, Observed, Seen},
@@ -50,7 +50,7 @@ pub struct Parts<S> {
     pub source: S,
     /// The cluster whose RBAC tells which namespaces a user may see, beside the authorizer of the server. `None` where
     /// that allows everything to everybody whom it knows.
-    pub rbac: Option<Upstream>,
+    pub rbac: Option<RbacParts>,
     /// Reads objects of the cluster for users who may read them. `None` where there is no cluster.
     pub reader: Option<kube::Client>,
     /// Makes the resourceVersions. Its replica number may be granted later.
@@ -63,6 +63,14 @@ pub struct Parts<S> {
     pub background: Tasks,
     /// Tasks that hold Leases; they end, and release them, last.
     pub leases: Tasks,
+}
+
+/// What observes RBAC.
+pub struct RbacParts {
+    /// The cluster.
+    pub upstream: Upstream,
+    /// Learns how many changes were observed; `None` while they are not observed.
+    pub changes: watch::Sender<Option<u64>>,
 }
 
 /// Other clusters.
@@ -148,7 +156,8 @@ impl Running {
         let own = caches.iter().find(|cache| cache.resource.plural == callers::RESOURCE);
         let own = Arc::clone(own.expect("it is one of the resources"));
         let access = Access::new(Arc::clone(&authorizer));
-        let callers = Callers::new(access, own, rbac.is_some(), Limits::default(), &metrics);
+        let (rbac, changes) = rbac.map(|rbac| (rbac.upstream, rbac.changes)).unzip();
+        let callers = Callers::new(access, own, changes, Limits::default(), &metrics);
         if let Some(upstream) = rbac {
             let stop = background.stop();
             background.spawn("rbac", Arc::clone(&callers).run(upstream, stop));

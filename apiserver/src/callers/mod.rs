@@ -107,15 +107,16 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    /// Everybody sees the rows of `cache` that `access` lets him see.
+    /// Everybody sees the rows of `cache` that `access` lets him see. `changes` learns how often RBAC was seen to change.
     pub(crate) fn new(
         access: Access,
         cache: Arc<WatchCache>,
-        has_rbac: bool,
+        changes: Option<watch::Sender<Option<u64>>>,
         limits: Limits,
         metrics: &ViewMetrics,
     ) -> Arc<Self> {
-        let observed = has_rbac.then(|| Arc::new(Observed::new(Arc::clone(cache.shared_clock()))));
+        let observed = changes.map(|changes| Observed::new(Arc::clone(cache.shared_clock()), changes));
+        let observed = observed.map(Arc::new);
         let (known, reviews) = (Mutex::default(), Semaphore::new(REVIEWS_AT_ONCE));
         let left_out = metrics.callers_left_out();
         Arc::new(Self { access, cache, observed, known, reviews, limits, left_out })

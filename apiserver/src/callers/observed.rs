@@ -9,7 +9,11 @@ use gatehouse_inventory::{
     Interner, KindStatus,
     source::{Content, Observer, Raw, Upstream, Wanted, WatchNotice},
 };
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,8 +23,11 @@ use super::{
 use crate::clock::Clock;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-/// How long the index is used after one of its watches was heard from last. Watches are renewed about every 20 s.
+/// How long the index is used after one of its watches was heard from last, which is with each heartbeat, or when it is
+/// opened anew.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How often it is looked whether that is so.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The index, shared by its observers and its readers.
 pub(super) struct Observed {
@@ -28,6 +35,8 @@ pub(super) struct Observed {
     state: RwLock<State>,
     /// The number of the last change.
     changed: watch::Sender<u64>,
+    /// How many changes of any binding or role there were, or that the index is not up to date.
+    changes: watch::Sender<Option<u64>>,
 }
 
 #[derive(Default)]
@@ -38,8 +47,8 @@ struct State {
 }
 
 impl Observed {
-    pub(super) fn new(clock: Arc<Clock>) -> Self {
-        Self { clock, state: RwLock::default(), changed: watch::Sender::new(0) }
+    pub(super) fn new(clock: Arc<Clock>, changes: watch::Sender<Option<u64>>) -> Self {
+        Self { clock, state: RwLock::default(), changed: watch::Sender::new(0), changes }
     }
 
     /// Follows bindings and roles until `stop` is cancelled.
@@ -49,6 +58,7 @@ impl Observed {
             let observer = KindObserver { kind, observed: Arc::clone(&self), strings: Arc::clone(&strings) };
             tasks.spawn(upstream.follow(wanted(kind), Content::Whole, observer));
         }
+        tasks.spawn(Arc::clone(&self).look());
         // None of them ends by itself, unless by a bug: then the index becomes too old to be used.
         stop.run_until_cancelled(async {
             while let Some(Err(error)) = tasks.join_next().await {
@@ -57,6 +67,22 @@ impl Observed {
             std::future::pending::<()>().await;
         })
         .await;
+    }
+
+    /// Tells from time to time whether the index is up to date.
+    async fn look(self: Arc<Self>) {
+        let mut looks = interval(LOOK);
+        loop {
+            looks.tick().await;
+            let is_current = self.read(|_| ()).is_ok();
+            self.changes.send_if_modified(|known| {
+                let has_changed = known.is_some() != is_current;
+                if has_changed {
+                    *known = is_current.then_some(0);
+                }
+                has_changed
+            });
+        }
     }
 
     /// Reads the index, if it is up to date. Otherwise the error says why it is not.
@@ -86,6 +112,14 @@ impl Observed {
             state.rbac.last()
         };
         self.changed.send_if_modified(|known| std::mem::replace(known, last) != last);
+    }
+
+    /// Some binding or role has changed, whatever it grants.
+    fn noticed(&self) {
+        self.changes.send_if_modified(|known| {
+            *known = known.map(|number| number + 1);
+            known.is_some()
+        });
     }
 
     /// The kind cannot be read.
@@ -149,5 +183,6 @@ impl KindObserver {
                 self.observed.write(self.kind, |rbac, now| rbac.binding(&key, binding, now));
             }
         }
+        self.observed.noticed();
     }
 }

@@ -148,6 +148,10 @@ async fn is_allowed(authorizer: &Authorizer, user: &UserInfo, name: &str) -> Res
     }
 }
 
+async fn renew(right: &mut WatchAuthorization) -> Result<(), ApiError> {
+    if right.is_renewal_due() || right.is_stale() { right.renew().await } else { Ok(()) }
+}
+
 /// The loss of the first of these rights that is lost.
 fn first_lost(held: &mut [WatchAuthorization]) -> BoxFuture<'_, ApiError> {
     let mut all = Vec::with_capacity(held.len());
@@ -224,15 +228,19 @@ impl WatchRights {
     }
 
     /// Whether events must wait until [`WatchRights::renew`] succeeds.
+    pub(crate) fn is_stale(&self) -> bool {
+        let is_stale = |clusters: &ClusterRights| clusters.held.iter().any(WatchAuthorization::is_stale);
+        self.request.is_stale() || self.clusters.as_deref().is_some_and(is_stale)
+    }
+
+    /// Whether it is time for [`WatchRights::renew`], events or not.
     pub(crate) fn is_renewal_due(&self) -> bool {
         self.request.is_renewal_due() || self.clusters.as_ref().is_some_and(|clusters| clusters.is_due())
     }
 
-    /// Renews what is due. The error is the watch's end.
+    /// Renews what is due or stale. The error is the watch's end.
     pub(crate) async fn renew(&mut self) -> Result<(), ApiError> {
-        if self.request.is_renewal_due() {
-            self.request.renew().await?;
-        }
+        renew(&mut self.request).await?;
         match &mut self.clusters {
             Some(clusters) => clusters.renew().await,
             None => Ok(()),
@@ -261,9 +269,7 @@ impl ClusterRights {
 
     async fn renew(&mut self) -> Result<(), ApiError> {
         for right in &mut self.held {
-            if right.is_renewal_due() {
-                right.renew().await?;
-            }
+            renew(right).await?;
         }
         if Instant::now() >= self.next_look { self.look().await } else { Ok(()) }
     }

@@ -217,6 +217,11 @@ impl Watch {
                 Phase::Live => {
                     self.follow.borrow_and_update();
                     match self.live() {
+                        Ok(batch) if !batch.events.is_empty() && self.ends.authorization.is_stale() => {
+                            if let Err(lost) = self.ends.authorization.renew().await {
+                                self.fail(&mut out, &lost);
+                            }
+                        }
                         Ok(batch) => {
                             let has_moved = batch.position > self.position;
                             self.position = batch.position;

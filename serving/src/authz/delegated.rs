@@ -11,7 +11,7 @@ use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Attributes, Decision, selectors};
+use super::{Attributes, Decision, RbacChanges, selectors};
 use crate::authn::UserInfo;
 use crate::metrics::RequestMetrics;
 use crate::request_info::{NonResourceRequest, RequestInfo, ResourceRequest};
@@ -28,6 +28,7 @@ pub struct DelegatedAuthorizer {
     cache: Arc<ReviewCache<Arc<Decision>>>,
     deadline: Duration,
     metrics: Arc<RequestMetrics>,
+    pub(super) rbac_changes: Option<RbacChanges>,
 }
 
 impl DelegatedAuthorizer {
@@ -36,7 +37,14 @@ impl DelegatedAuthorizer {
 
     /// `client` should come from [`crate::review::client`]; `deadline` is the time for each review.
     pub fn new(client: kube::Client, deadline: Duration, metrics: Arc<RequestMetrics>) -> Self {
-        Self { api: Api::all(client), cache: ReviewCache::new(CACHE_SIZE, CACHE_LIFETIME), deadline, metrics }
+        let cache = ReviewCache::new(CACHE_SIZE, CACHE_LIFETIME);
+        Self { api: Api::all(client), cache, deadline, metrics, rbac_changes: None }
+    }
+
+    /// Lets open watches without events be renewed after changes of RBAC, and seldom otherwise.
+    #[must_use]
+    pub fn with_rbac_changes(self, changes: RbacChanges) -> Self {
+        Self { rbac_changes: Some(changes), ..self }
     }
 
     pub(super) async fn decide(&self, attributes: Attributes<'_>) -> Result<Decision, ReviewError> {

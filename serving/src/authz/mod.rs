@@ -15,7 +15,7 @@ pub use access::{Access, Target};
 pub use delegated::DelegatedAuthorizer;
 pub use watch_authorization::WatchAuthorization;
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::authn::UserInfo;
 use crate::error::{ApiError, Subject};
@@ -30,6 +30,9 @@ pub struct Attributes<'a> {
     /// The request.
     pub request: &'a RequestInfo,
 }
+
+/// How many changes of RBAC's objects were observed; `None` while they are not observed.
+pub type RbacChanges = watch::Receiver<Option<u64>>;
 
 /// Decides whether a user may send a request.
 pub enum Authorizer {
@@ -110,6 +113,14 @@ impl Authorizer {
 }
 
 impl Authorizer {
+    /// The changes of RBAC, if the authorizer has been given them.
+    fn rbac_changes(&self) -> Option<RbacChanges> {
+        match self {
+            Self::Delegated(delegated) => delegated.rbac_changes.clone(),
+            Self::CertificateHolders => None,
+        }
+    }
+
     /// Whether a request is allowed, by a review that is sent now and not cached.
     async fn review(&self, attributes: Attributes<'_>) -> Result<bool, ReviewError> {
         match self {

@@ -18,6 +18,7 @@ use crate::{
 };
 use gatehouse_fake_api::Reviews;
 use gatehouse_serving::authz::{Access, DelegatedAuthorizer};
+use tokio::sync::watch::Sender;
 
 pub(super) const MINE: &str = "/apis/view.gatehouse.dev/v1alpha1/mynamespaces";
 
@@ -91,7 +92,7 @@ impl Replica {
         let authorizer = DelegatedAuthorizer::new(client, DelegatedAuthorizer::DEADLINE, metrics);
         let authorizer = Arc::new(authorizer.into());
         let (access, metrics) = (Access::new(Arc::clone(&authorizer)), view_metrics());
-        let callers = Callers::new(access, Arc::clone(&cache), true, limits, &metrics);
+        let callers = Callers::new(access, Arc::clone(&cache), Some(Sender::new(None)), limits, &metrics);
         let pairs = truth.pairs();
         let pairs: Vec<_> = pairs.iter().map(|(namespace, user)| (&**namespace, &**user)).collect();
         callers_testing::list(&callers, &pairs);
