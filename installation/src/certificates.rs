@@ -33,7 +33,7 @@ use crate::{FIELD_MANAGER, empty_object};
 mod tests;
 
 /// Between two rounds, unless the overlap is short. A round of the leader is five requests.
-const PERIOD: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_secs(30);
 /// Rounds in an overlap, so that a replica keeps up even if one round fails or is late.
 const ROUNDS_PER_OVERLAP: u32 = 4;
 /// Between two rounds after an error, after a registration was applied, and until there is a Secret.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gatehouse_certs::rotation::{RotationError, StoreError};
 use tokio::time::timeout;
 
-/// The timeout of one request. It is shorter than `LEASE_DURATION` less `RENEW_DEADLINE` (15 s − 10 s), so that a
+/// The timeout of one request. It is shorter than `LEASE_DURATION` less `RENEW_DEADLINE` (24 s − 18 s), so that a
 /// leader's last request is over before another replica leads. Two requests, a read of the Lease and a write, fit into
 /// `RENEW_DEADLINE`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);

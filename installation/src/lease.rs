@@ -23,15 +23,15 @@ use tokio::time::Instant;
 pub use self::election::{Election, Leadership};
 
 /// How long candidates wait for a holder that no longer renews.
-pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+pub const LEASE_DURATION: Duration = Duration::from_secs(24);
 /// A holder that has not renewed for this long stops leading. The difference to [`LEASE_DURATION`] covers its last
 /// request, which may still be in flight.
-pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(18);
 /// The time between two attempts to take the Lease, before jitter.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
-/// The time between two renewals, and after one that failed, before jitter. Of the longest, 3.6 s, a renewal that hangs,
+/// The time between two renewals, and after one that failed, before jitter. Of the longest, 9.6 s, a renewal that hangs,
 /// 4 s, and the second, 1.2 s, something is left of [`RENEW_DEADLINE`] for another attempt.
-const RENEW_PERIOD: Duration = Duration::from_secs(3);
+const RENEW_PERIOD: Duration = Duration::from_secs(8);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a candidate does next about a Lease.

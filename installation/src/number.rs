@@ -21,8 +21,10 @@ use crate::lease::{RETRY_PERIOD, jittered};
 #[cfg(test)]
 mod tests;
 
-/// Between two renewals, before jitter: a third of `LEASE_DURATION`, so that one renewal may fail.
-const RENEW_PERIOD: Duration = Duration::from_secs(5);
+/// How long a claim lasts. There are more numbers than replicas, so that nobody waits for that of one that was killed.
+const DURATION: Duration = Duration::from_secs(45);
+/// Between two renewals, before jitter: a third of [`DURATION`], so that one renewal may fail.
+const RENEW_PERIOD: Duration = Duration::from_secs(15);
 
 /// A number that this replica owns for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +76,9 @@ impl ReplicaNumbers {
         identity: &str,
         leases: impl IntoIterator<Item = String>,
     ) -> (Self, watch::Receiver<ClaimState>) {
-        let candidate =
-            |lease: String| Candidate::new(Api::namespaced(client.clone(), namespace), &lease, identity);
+        let candidate = |lease: String| {
+            Candidate::new(Api::namespaced(client.clone(), namespace), &lease, identity, DURATION)
+        };
         let candidates = leases.into_iter().map(candidate).collect();
         let (claim_state, receiver) = watch::channel(ClaimState::Unclaimed("none was asked for".to_owned()));
         (Self { candidates, claim_state, time: SystemTime::now }, receiver)

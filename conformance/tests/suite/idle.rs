@@ -14,7 +14,7 @@ use crate::production::KINDS;
 use crate::world::World;
 
 /// What the installation may send in a second.
-const MOST: f64 = 3.5;
+const MOST: f64 = 1.5;
 const MINUTE: Duration = Duration::from_mins(1);
 /// Until everything has been listed and registered.
 const SETTLED: Duration = Duration::from_secs(30);

@@ -19,11 +19,11 @@ use crate::caller::{Answer, Caller};
 use crate::world::{World, settles};
 
 /// Far longer than the interval of the leader's checks and a correction.
-const MENDED: Duration = Duration::from_secs(40);
+const MENDED: Duration = Duration::from_mins(2);
 /// Far longer than a rotation with lifetimes of seconds takes.
 const ROTATED: Duration = Duration::from_mins(2);
 /// Longer than the interval of the leader's checks.
-const LOOKED: Duration = Duration::from_secs(12);
+const LOOKED: Duration = Duration::from_secs(35);
 
 /// Values that the user sets for the webhooks, which must be in recreated configurations too.
 const TIMEOUT: &str = "webhooks.timeoutSeconds=7";

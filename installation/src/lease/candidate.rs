@@ -11,7 +11,7 @@ use k8s_openapi::{
 use kube::{Api, api::PostParams};
 use tokio::time::{Instant, timeout};
 
-use super::{Decision, LEASE_DURATION, evaluate};
+use super::{Decision, evaluate};
 use crate::empty_object;
 use crate::error::{ReconcileError, with_timeout};
 
@@ -25,6 +25,8 @@ pub(crate) struct Candidate {
     api: Api<Lease>,
     name: String,
     identity: String,
+    /// The `leaseDurationSeconds` that it writes.
+    duration: Duration,
     /// The wall clock; tests replace it.
     pub(crate) time: fn() -> SystemTime,
     /// The Lease as last observed, and when its spec was first observed.
@@ -76,9 +78,9 @@ impl From<ReconcileError> for AcquireError {
 }
 
 impl Candidate {
-    pub(crate) fn new(api: Api<Lease>, name: &str, identity: &str) -> Self {
+    pub(crate) fn new(api: Api<Lease>, name: &str, identity: &str, duration: Duration) -> Self {
         let (name, identity) = (name.to_owned(), identity.to_owned());
-        Self { api, name, identity, time: SystemTime::now, seen: None, is_written: false }
+        Self { api, name, identity, duration, time: SystemTime::now, seen: None, is_written: false }
     }
 
     /// The name of the Lease.
@@ -205,7 +207,7 @@ impl Candidate {
         let renewed = next.map_or(now, |next| next.max(now));
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(),
             acquire_time: if is_new { Some(MicroTime(now)) } else { before.acquire_time },
             renew_time: Some(MicroTime(renewed)),
             lease_transitions: Some(transitions.saturating_add(i32::from(is_new && !is_first))),

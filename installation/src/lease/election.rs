@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AGAIN, RENEW_DEADLINE, RENEW_PERIOD, RETRY_PERIOD,
+    AGAIN, LEASE_DURATION, RENEW_DEADLINE, RENEW_PERIOD, RETRY_PERIOD,
     candidate::{AcquireError, Candidate, ReleaseMode},
     jittered,
 };
@@ -62,7 +62,7 @@ impl Election {
         let (sender, leading) = watch::channel(false);
         let until = Arc::default();
         let election = Self {
-            candidate: Candidate::new(Api::namespaced(client, namespace), name, identity),
+            candidate: Candidate::new(Api::namespaced(client, namespace), name, identity, LEASE_DURATION),
             leading: sender,
             until: Arc::clone(&until),
         };

@@ -26,7 +26,7 @@ use crate::world::World;
 use gatehouse_installation::{FIELD_MANAGER, lease::Leadership};
 
 /// The interval after which changes by others are corrected.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_mins(1);
 /// The interval of attempts after a failure, and while the installed configuration is missing.
 const SOON: Duration = Duration::from_secs(2);
 /// How long kube-apiserver takes to apply a written configuration, with a margin: it watches them.
