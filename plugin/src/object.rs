@@ -3,34 +3,42 @@
 
 use std::str::FromStr;
 
-use gatehouse_apiservice::dns;
+use gatehouse_apiservice::{dns, view::GROUP};
 
 use crate::{connection::Connection, rows::LOCAL_CLUSTER};
 
-/// Kinds of Flux with their plurals and the short names of their CRDs.
-const KINDS: [(&str, &[&str]); 18] = [
-    ("Alert", &["alerts"]),
-    ("ArtifactGenerator", &["artifactgenerators", "ag"]),
-    ("Bucket", &["buckets"]),
-    ("ExternalArtifact", &["externalartifacts", "ea"]),
-    ("FluxInstance", &["fluxinstances"]),
-    ("GitRepository", &["gitrepositories", "gitrepo"]),
-    ("HelmChart", &["helmcharts", "hc"]),
-    ("HelmRelease", &["helmreleases", "hr"]),
-    ("HelmRepository", &["helmrepositories", "helmrepo"]),
-    ("ImagePolicy", &["imagepolicies", "imgpol", "imagepol"]),
-    ("ImageRepository", &["imagerepositories", "imgrepo", "imagerepo"]),
-    ("ImageUpdateAutomation", &["imageupdateautomations", "iua", "imgupd", "imgauto"]),
-    ("Kustomization", &["kustomizations", "ks"]),
-    ("OCIRepository", &["ocirepositories", "ocirepo"]),
-    ("Provider", &["providers"]),
-    ("Receiver", &["receivers"]),
-    ("ResourceSet", &["resourcesets", "rset"]),
-    ("ResourceSetInputProvider", &["resourcesetinputproviders", "rsip"]),
+const EXTENSIONS: &str = "source.extensions.fluxcd.io";
+const HELM: &str = "helm.toolkit.fluxcd.io";
+const IMAGE: &str = "image.toolkit.fluxcd.io";
+const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
+const NOTIFICATION: &str = "notification.toolkit.fluxcd.io";
+const OPERATOR: &str = "fluxcd.controlplane.io";
+const SOURCE: &str = "source.toolkit.fluxcd.io";
+
+/// Kinds of Flux with their groups, their plurals and the short names of their CRDs.
+const KINDS: [(&str, &str, &[&str]); 18] = [
+    ("Alert", NOTIFICATION, &["alerts"]),
+    ("ArtifactGenerator", EXTENSIONS, &["artifactgenerators", "ag"]),
+    ("Bucket", SOURCE, &["buckets"]),
+    ("ExternalArtifact", SOURCE, &["externalartifacts", "ea"]),
+    ("FluxInstance", OPERATOR, &["fluxinstances"]),
+    ("GitRepository", SOURCE, &["gitrepositories", "gitrepo"]),
+    ("HelmChart", SOURCE, &["helmcharts", "hc"]),
+    ("HelmRelease", HELM, &["helmreleases", "hr"]),
+    ("HelmRepository", SOURCE, &["helmrepositories", "helmrepo"]),
+    ("ImagePolicy", IMAGE, &["imagepolicies", "imgpol", "imagepol"]),
+    ("ImageRepository", IMAGE, &["imagerepositories", "imgrepo", "imagerepo"]),
+    ("ImageUpdateAutomation", IMAGE, &["imageupdateautomations", "iua", "imgupd", "imgauto"]),
+    ("Kustomization", KUSTOMIZE, &["kustomizations", "ks"]),
+    ("OCIRepository", SOURCE, &["ocirepositories", "ocirepo"]),
+    ("Provider", NOTIFICATION, &["providers"]),
+    ("Receiver", NOTIFICATION, &["receivers"]),
+    ("ResourceSet", OPERATOR, &["resourcesets", "rset"]),
+    ("ResourceSetInputProvider", OPERATOR, &["resourcesetinputproviders", "rsip"]),
 ];
 /// Whether a kind in lower case is one of Flux.
 pub(crate) fn is_flux(kind: &str) -> bool {
-    KINDS.iter().any(|(known, _)| known.eq_ignore_ascii_case(kind))
+    KINDS.iter().any(|(known, ..)| known.eq_ignore_ascii_case(kind))
 }
 
 /// Whether a kind in lower case is one that the plugin knows.
@@ -40,7 +48,7 @@ pub(crate) fn is_known(kind: &str) -> bool {
 
 /// Each kind with the shortest name that kubectl knows it by.
 pub(crate) fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
-    KINDS.iter().filter_map(|(kind, others)| Some((*kind, *others.iter().min_by_key(|name| name.len())?)))
+    KINDS.iter().filter_map(|(kind, _, others)| Some((*kind, *others.iter().min_by_key(|name| name.len())?)))
 }
 
 /// Short names of other kinds, which `why` explains where they have a problem.
@@ -112,22 +120,43 @@ impl FromStr for Target {
             }
         }
         // `kustomizations.kustomize.toolkit.fluxcd.io/shop`, as `kubectl get -o name` prints it.
-        let kind = kind.split('.').next().unwrap_or_default().to_lowercase();
+        let (kind, group) = kind.split_once('.').map_or((kind, None), |(kind, group)| (kind, Some(group)));
+        let kind = kind.to_lowercase();
         if kind.is_empty() || !kind.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(format!("{:?} is not a kind", parts[0]));
         }
-        if ROWS.contains(&&*kind) {
+        let is_row = ROWS.contains(&&*kind);
+        let kind = canonical(&kind);
+        let expected = if is_row { Some(GROUP) } else { group_of(&kind) };
+        if let (Some(given), Some(expected)) = (group, expected)
+            && !is_in(given, expected)
+        {
+            return Err(format!("{kind} is a kind of the group {expected}, not {given}"));
+        }
+        if is_row {
             return Ok(Self::Row(name.to_owned()));
         }
-        let (namespace, name) = (namespace.map(ToOwned::to_owned), name.to_owned());
-        Ok(Self::Object { kind: canonical(kind), namespace, name })
+        Ok(Self::Object { kind, namespace: namespace.map(ToOwned::to_owned), name: name.to_owned() })
     }
 }
 
+/// The group of a kind of Flux, in lower case.
+fn group_of(kind: &str) -> Option<&'static str> {
+    KINDS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(kind)).map(|(_, group, _)| *group)
+}
+
+/// Whether `given` is the group, alone or after a version: kubectl reads `kustomizations.v1.kustomize.toolkit.fluxcd.io`.
+fn is_in(given: &str, group: &str) -> bool {
+    let version = given.strip_suffix(group);
+    version.is_some_and(|version| version.is_empty() || version.ends_with('.') && version.starts_with('v'))
+}
+
 /// The kind in lower case that a plural or a short name stands for. Kinds of `--catalogue-file` are taken as they are.
-fn canonical(name: String) -> String {
-    let known = KINDS.iter().chain(&OTHERS).find(|(_, others)| others.contains(&&*name));
-    known.map_or(name, |(kind, _)| kind.to_lowercase())
+fn canonical(name: &str) -> String {
+    let flux = KINDS.iter().map(|(kind, _, others)| (kind, others));
+    let mut known = flux.chain(OTHERS.iter().map(|(kind, others)| (kind, others)));
+    let found = known.find(|(_, others)| others.contains(&name));
+    found.map_or_else(|| name.to_owned(), |(kind, _)| kind.to_lowercase())
 }
 
 #[cfg(test)]
@@ -136,7 +165,13 @@ mod tests {
 
     #[test]
     fn every_way_to_name_a_kind_leads_to_it() {
-        for text in ["ks", "Kustomization", "kustomizations", "kustomization.kustomize.toolkit.fluxcd.io"] {
+        for text in [
+            "ks",
+            "Kustomization",
+            "kustomizations",
+            "kustomization.kustomize.toolkit.fluxcd.io",
+            "kustomizations.v1.kustomize.toolkit.fluxcd.io",
+        ] {
             let target: Target = format!("{text}/shop").parse().expect(text);
             let (kind, name) = ("kustomization".to_owned(), "shop".to_owned());
             assert_eq!(target, Target::Object { kind, namespace: None, name }, "{text}");
@@ -155,6 +190,9 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused() {
+        for text in ["ks.helm.toolkit.fluxcd.io/x", "kustomization.kustomize.config.k8s.io/x", "fxr.v1/x"] {
+            assert!(text.parse::<Target>().expect_err(text).contains("a kind of the group"), "{text}");
+        }
         for text in ["shop", "ks/", "/shop", "ks/a/b/c", "ks/Shop", "ks/../x", "k s/x", "ks/x?y"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }

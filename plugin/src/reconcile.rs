@@ -46,7 +46,7 @@ pub struct ReconcileArgs {
     #[arg(long)]
     wait: bool,
     /// How long to wait.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = timeout, requires = "wait")]
     timeout: Duration,
     #[command(flatten)]
     act: ActArgs,
