@@ -21,7 +21,7 @@ use gatehouse_inventory::{
 use gatehouse_policy::Kind;
 
 use crate::{
-    build::{Built, FILE_NAMES, clean},
+    build::{Built, FILE_NAMES, Id, clean},
     read::{self, NotText, Parsed},
     report::{Note, Problem, Spot},
 };
@@ -352,14 +352,14 @@ impl Files {
                 read.and_then(|bytes| parsed(&bytes, file, manifest::is_json(&path), self.whole).ok());
             return parsed.map(|parsed| parsed.objects).unwrap_or_default();
         }
-        let objects = &mut self.objects[range];
-        let taken = objects.to_vec();
-        for object in
-            objects.iter_mut().filter(|object| Kind::of_kind(&object.id.group, &object.id.kind).is_some())
-        {
-            object.node = None;
-        }
-        taken
+        let take = |object: &mut Built| {
+            if Kind::of_kind(&object.id.group, &object.id.kind).is_none() {
+                return object.clone();
+            }
+            let taken = Built::new(Id::default(), None, object.at);
+            std::mem::replace(object, taken)
+        };
+        self.objects[range].iter_mut().map(take).collect()
     }
 
     /// The ConfigMaps with this name.

@@ -1,7 +1,10 @@
 //! The dependency graph and the Fleets, from the files and the cluster; files override the cluster. Everything in files
 //! is judged, whatever owner it names, because Agones does not apply files.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
 
 use gatehouse_policy::{CycleCore, Dependencies, Edges, Kind, ObjectName, Subject, depends_on};
 use serde_json::Value;
@@ -10,8 +13,8 @@ use crate::Live;
 
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
+    /// Only of objects that a cycle may lead through.
     edges: Edges,
-    core: CycleCore,
     fleets: HashMap<(String, String), Value>,
 }
 
@@ -22,32 +25,57 @@ impl Graph {
             Some(Subject::of(kind, object.value.clone()))
         });
         let mut fleets = HashMap::new();
-        let mut learn = |subject: &Subject| {
+        let mut shared = HashSet::new();
+        let graph = Self::new(live.chain(subjects).map(|subject| {
+            let name = share(subject.object_name(), &mut shared);
+            let on = depends_on(&subject).into_iter().map(|name| share(name, &mut shared)).collect();
             if subject.kind == Kind::Fleet {
-                fleets.insert((subject.namespace.clone(), subject.name.clone()), subject.object.clone());
+                fleets.insert((subject.namespace, subject.name), subject.object);
             }
-            (subject.object_name(), depends_on(subject))
-        };
-        let mut objects: Vec<_> = live.map(|subject| learn(&subject)).collect();
-        objects.extend(subjects.map(|subject| learn(&subject)));
-        Self { fleets, ..Self::new(objects.into_iter()) }
+            (name, on)
+        }));
+        Self { fleets, ..graph }
     }
 
     fn new(objects: impl Iterator<Item = (ObjectName, Vec<ObjectName>)>) -> Self {
-        let mut edges = HashMap::new();
+        let mut edges = Edges::new();
         // An object that is written twice is judged twice: a cycle may go through either.
-        let mut all = Edges::new();
+        let mut former = Edges::new();
         for (name, on) in objects {
-            all.entry(name.clone()).or_default().extend(on.iter().cloned());
-            edges.insert(name, on);
+            match edges.entry(name) {
+                Entry::Occupied(mut known) => {
+                    let on = known.insert(on);
+                    former.entry(known.key().clone()).or_default().extend(on);
+                }
+                Entry::Vacant(new) if !on.is_empty() => {
+                    new.insert(on);
+                }
+                Entry::Vacant(_) => {}
+            }
         }
-        Self { core: CycleCore::of(&all), edges, fleets: HashMap::new() }
+        let core = CycleCore::of(edges.iter().chain(&former));
+        edges.retain(|name, _| core.contains(name));
+        edges.shrink_to_fit();
+        Self { edges, fleets: HashMap::new() }
     }
+}
+
+/// Keeps equal groups, kinds and namespaces once: there are thousands of names and few of these.
+fn share(name: ObjectName, shared: &mut HashSet<Arc<str>>) -> ObjectName {
+    let mut once = |text: Arc<str>| {
+        if let Some(known) = shared.get(&text) {
+            return Arc::clone(known);
+        }
+        shared.insert(Arc::clone(&text));
+        text
+    };
+    let ObjectName { group, kind, namespace, name } = name;
+    ObjectName { group: once(group), kind: once(kind), namespace: once(namespace), name }
 }
 
 impl Dependencies for Graph {
     fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
-        self.edges.get(of).filter(|_| self.core.contains(of)).cloned()
+        self.edges.get(of).cloned()
     }
 
     fn fleet(&self, namespace: &str, name: &str) -> Option<Value> {

@@ -281,7 +281,9 @@ impl Planner<'_> {
         objects.retain(|object| flux::unapplied(object).is_none());
     }
 
-    fn put(&mut self, object: Built) {
+    fn put(&mut self, mut object: Built) {
+        // Only patches and replacements of its own build select it by what it was.
+        object.former = Vec::new();
         if flux::is_kustomization(&object) {
             match flux::folder(self.files, &object) {
                 Some(folder) => self.follow(&object, folder),

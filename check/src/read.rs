@@ -87,21 +87,11 @@ pub(crate) fn parse(text: &str, file: u32, json: bool, whole: bool) -> Parsed {
     let mut parsed = Parsed { whole, ..Parsed::default() };
     if json {
         parsed.json(text, 0..text.len(), file);
-        return parsed;
+    } else {
+        parsed.yaml(text, file);
     }
-    let documents = manifest::documents(text);
-    parsed.blank = documents.is_empty();
-    for (line, range) in documents {
-        let document = &text[range.clone()];
-        // JSON is read faster as JSON; a map in braces is YAML as well.
-        let known = parsed.faults.len();
-        if document.trim_start().starts_with('{') && parsed.json(text, range.clone(), file) {
-            continue;
-        }
-        parsed.faults.truncate(known);
-        let start = At { file, line: number(line), column: 1 };
-        parsed.document(document, start);
-    }
+    // The objects of every file are kept.
+    parsed.objects.shrink_to_fit();
     parsed
 }
 
@@ -123,6 +113,22 @@ struct Header<'a> {
 }
 
 impl Parsed {
+    fn yaml(&mut self, text: &str, file: u32) {
+        let documents = manifest::documents(text);
+        self.blank = documents.is_empty();
+        for (line, range) in documents {
+            let document = &text[range.clone()];
+            // JSON is read faster as JSON; a map in braces is YAML as well.
+            let known = self.faults.len();
+            if document.trim_start().starts_with('{') && self.json(text, range.clone(), file) {
+                continue;
+            }
+            self.faults.truncate(known);
+            let start = At { file, line: number(line), column: 1 };
+            self.document(document, start);
+        }
+    }
+
     fn document(&mut self, document: &str, start: At) {
         if document.len() > LARGE
             && !self.whole

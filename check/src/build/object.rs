@@ -11,7 +11,7 @@ use super::patch::Removed;
 use crate::rulesets::texts_of;
 
 /// The ID of an object in kustomize.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Id {
     pub(crate) group: String,
     pub(crate) version: String,

@@ -193,7 +193,7 @@ impl Loader<'_> {
                 let data = match scalar::resolve(&value, tag.as_deref(), plain) {
                     Ok(Some(data)) => data,
                     Err(why) if !self.expects_key() => return Err(why),
-                    Ok(None) | Err(_) => Data::Text(value.into_boxed_str(), self.style(style, mark)),
+                    Ok(None) | Err(_) => Data::Text(scalar::text(value), self.style(style, mark)),
                 };
                 self.put(Node { at, data }, anchor)
             }

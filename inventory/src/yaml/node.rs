@@ -35,11 +35,11 @@ pub enum Data {
     Bool(bool),
     /// A word that only YAML 1.1 reads as a boolean, and that boolean. kubectl reads `yes` as a boolean, kustomize as a
     /// text.
-    Word(Box<str>, bool),
+    Word(Arc<str>, bool),
     /// A number that JSON can represent.
     Number(Number),
-    /// A text and its style.
-    Text(Box<str>, Style),
+    /// A text and its style. Equal short texts of many objects are kept once.
+    Text(Arc<str>, Style),
     /// A map, in the order of the file.
     Map(Vec<Entry>),
     /// A list.
@@ -150,7 +150,7 @@ impl Node {
     /// Converts booleans of YAML 1.1 to texts, as kustomize reads them.
     pub fn without_words(&mut self) {
         match &mut self.data {
-            Data::Word(word, _) => self.data = Data::Text(std::mem::take(word), Style::Quoted),
+            Data::Word(word, _) => self.data = Data::Text(Arc::clone(word), Style::Quoted),
             Data::List(items) => items.iter_mut().for_each(Self::without_words),
             Data::Map(entries) => entries.iter_mut().for_each(|entry| {
                 entry.is_word = false;
@@ -239,9 +239,12 @@ impl Node {
             self.data = Data::Map(Vec::new());
         }
         let Data::Map(entries) = &mut self.data else { return };
-        match entries.iter_mut().find(|entry| &*entry.key == key) {
-            Some(entry) => (entry.at, entry.value) = (at, value),
-            None => entries.push(Entry { key: key.into(), is_word: false, at, value }),
+        if let Some(entry) = entries.iter_mut().find(|entry| &*entry.key == key) {
+            (entry.at, entry.value) = (at, value);
+        } else {
+            // Many trees are kept, and few of their maps grow twice.
+            entries.reserve_exact(1);
+            entries.push(Entry { key: key.into(), is_word: false, at, value });
         }
     }
 

@@ -152,21 +152,33 @@ pub(super) fn key(data: &Data) -> Arc<str> {
     }
 }
 
-/// A key that many objects have, kept once for each thread.
+/// The text of a value. Objects repeat kinds, namespaces and intervals; longer texts are rarely the same.
+pub(super) fn text(text: String) -> Arc<str> {
+    const LONGEST: usize = 48;
+    if text.len() > LONGEST { text.into() } else { TEXTS.with_borrow_mut(|texts| once(texts, &text)) }
+}
+
+/// A key that many objects have.
 fn shared(key: &str) -> Arc<str> {
-    /// More different keys than the schemas of a repository have.
-    const MOST: usize = 4096;
-    thread_local! {
-        static KEYS: RefCell<HashSet<Arc<str>>> = RefCell::default();
+    KEYS.with_borrow_mut(|keys| once(keys, key))
+}
+
+/// More different keys than the schemas of a repository have.
+const MOST: usize = 4096;
+
+thread_local! {
+    static KEYS: RefCell<HashSet<Arc<str>>> = RefCell::default();
+    static TEXTS: RefCell<HashSet<Arc<str>>> = RefCell::default();
+}
+
+/// A text, kept once for each thread while there are not too many.
+fn once(known: &mut HashSet<Arc<str>>, text: &str) -> Arc<str> {
+    if let Some(known) = known.get(text) {
+        return Arc::clone(known);
     }
-    KEYS.with_borrow_mut(|keys| {
-        if let Some(known) = keys.get(key) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = key.into();
-        if keys.len() < MOST {
-            keys.insert(Arc::clone(&new));
-        }
-        new
-    })
+    let new: Arc<str> = text.into();
+    if known.len() < MOST {
+        known.insert(Arc::clone(&new));
+    }
+    new
 }
