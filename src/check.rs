@@ -4,7 +4,6 @@ mod against;
 mod baseline;
 mod config;
 mod live;
-mod remote;
 
 use std::{
     collections::BTreeMap,
@@ -16,8 +15,11 @@ use std::{
 use anyhow::Context;
 use gatehouse_check::{FailOn, Files, Labels, Live, Options, Report, Role};
 
-use self::{config::Config, remote::Policies};
-use crate::flags;
+use self::config::Config;
+use crate::{
+    flags,
+    remote::{self, Policies},
+};
 
 /// Check whether policies and quotas would admit the objects in files
 ///

@@ -10,6 +10,7 @@ mod logging;
 mod manifests;
 mod observing;
 mod plugin;
+mod remote;
 mod replica;
 mod signals;
 mod test;
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
             Subcommands::Demo(args) => demo::run(args).await,
             Subcommands::Manifests(args) => manifests::run(&args).map(|()| ExitCode::SUCCESS),
             Subcommands::Plugin(args) => Ok(plugin::run(args).await),
-            Subcommands::Test(args) => Ok(test::run(&args)),
+            Subcommands::Test(args) => Ok(test::run(args).await),
             Subcommands::Webhooks(args) => webhooks::run(*args).await.map(|()| ExitCode::SUCCESS),
         }
     });

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use gatehouse_check::{Filter, Tested};
+use gatehouse_check::{Filter, Tested, Tests};
 
 const EXAMPLE: &str = "\
 Example:
@@ -26,8 +26,9 @@ Example:
 /// Test policies and quotas: requests in files, each with the expected decision
 ///
 /// In the given files and folders, documents of apiVersion test.gatehouse.dev/v1alpha1 and kind PolicyTest are run. Each
-/// names policies and has cases: an object to create, to change or to delete, by whom, and the expected decision. The
-/// requests are decided by the code of the admission webhooks, with defaults, freezes and quotas.
+/// names policies (files, folders, URLs or OCI artifacts, as `gatehouse check --policies` takes them) and has cases: an
+/// object to create, to change or to delete, by whom, and the expected decision. The requests are decided by the code of
+/// the admission webhooks, with defaults, freezes and quotas.
 ///
 /// docs/policies.md has every field.
 ///
@@ -60,8 +61,10 @@ enum Format {
 }
 
 /// Runs the tests and prints what came of them.
-pub(crate) fn run(args: &Args) -> ExitCode {
-    let tested = gatehouse_check::test(&args.paths, args.run.as_ref(), jiff::Timestamp::now());
+pub(crate) async fn run(args: Args) -> ExitCode {
+    let tests = Tests::find(&args.paths, args.run);
+    let fetched = crate::remote::each(tests.addresses()).await;
+    let tested = tests.run(&fetched, jiff::Timestamp::now());
     match print(&tested, args.output) {
         Ok(()) => ExitCode::from(tested.exit_code()),
         Err(error) => {

@@ -38,6 +38,14 @@ pub enum Role {
     Policies,
 }
 
+/// Files from elsewhere, by the names that they are shown by.
+pub type Content = Vec<(String, Vec<u8>)>;
+
+/// Whether a text names policies that are elsewhere, such as `https://…`, rather than a file or folder.
+pub fn is_address(text: &str) -> bool {
+    text.contains("://")
+}
+
 /// Everything that was read.
 #[derive(Debug, Default)]
 pub struct Files {

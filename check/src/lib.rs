@@ -33,7 +33,7 @@ mod sums;
 mod template;
 
 pub use applied::{Applied, applied, files, has_kustomizations};
-pub use files::{Files, Role};
+pub use files::{Content, Files, Role, is_address};
 pub use github::github;
 pub use junit::junit;
 pub use live::{Live, LiveObject};
@@ -42,7 +42,7 @@ pub use report::{FailOn, Finding, Ignored, Note, Problem, Report, Severity, Spot
 pub use rulesets::Labels;
 pub use sarif::sarif;
 pub use suite::{
-    CaseResult, Decision, Filter, Tested, test, tested_github, tested_json, tested_junit, tested_remarks,
+    CaseResult, Decision, Filter, Tested, Tests, tested_github, tested_json, tested_junit, tested_remarks,
     tested_table,
 };
 

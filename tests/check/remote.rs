@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{BAD, Files, STRICT};
+use crate::{BAD, Files, GOOD, STRICT};
 
 /// An answer: status, headers, body.
 type Answer = (u16, String, Vec<u8>);
@@ -220,4 +220,84 @@ fn an_artifact_without_a_digest_is_refused() {
     let digest = "0".repeat(64);
     check(&files, &format!("oci://ghcr.io/../x@sha256:{digest}")).expect(2, &["is no repository"]);
     check(&files, &format!("oci://ghcr.io@sha256:{digest}")).expect(2, &["an artifact is named oci://"]);
+}
+
+/// An artifact of the example policy that `authorization` may read, with its address.
+fn artifact(server: &Server, authorization: &str, challenge: &str) -> String {
+    let layer = archive(&[("strict.yaml", &strict())]);
+    let manifest = format!(
+        "{{\"layers\": [{{\"mediaType\": \"application/vnd.cncf.flux.content.v1.tar+gzip\", \"digest\": \"sha256:{}\"}}]}}",
+        digest(&layer)
+    );
+    let named = digest(manifest.as_bytes());
+    for (path, body) in [
+        (format!("/v2/my-org/policies/manifests/sha256:{named}"), manifest.into_bytes()),
+        (format!("/v2/my-org/policies/blobs/sha256:{}", digest(&layer)), layer),
+    ] {
+        server.answer(&path, 401, challenge, "");
+        server.answer(&format!("{path} {authorization}"), 200, "", body);
+    }
+    format!("oci://{}/my-org/policies@sha256:{named}", server.host)
+}
+
+/// A PolicyTest by the policies of `addresses`.
+fn policy_test(files: &Files, addresses: &[&str]) -> crate::Checked {
+    let suite = format!(
+        "apiVersion: test.gatehouse.dev/v1alpha1\nkind: PolicyTest\nmetadata: {{name: remote}}\npolicies:\n- {}\ncases:\n\
+         - name: too short\n  object: good.yaml\n  patch: {{spec: {{interval: 1s}}}}\n  \
+         expect: {{decision: Denied, violations: [{{policy: strict, rule: interval}}]}}\n",
+        addresses.join("\n- ")
+    );
+    files.write("suite.yaml", suite);
+    files.write("good.yaml", GOOD);
+    let mut command = files.subcommand("test", &["suite.yaml"]);
+    command.env("DOCKER_CONFIG", files.path("docker")).env_remove("HTTPS_PROXY");
+    crate::Checked::from(command.output().unwrap())
+}
+
+#[test]
+fn a_policy_test_takes_policies_from_the_same_places() {
+    let (server, files) = (Server::start(), Files::new(&[]));
+    server.answer("/strict.yaml", 200, "", strict());
+    let url = format!("http://{}/strict.yaml", server.host);
+    let pinned = format!("{url}#sha256={}", digest(&strict()));
+    let passed = ["1 case: 1 passed, 0 failed"];
+    policy_test(&files, &[&url]).expect(0, &passed);
+    policy_test(&files, &[&pinned]).expect(0, &passed);
+    let name = artifact(&server, "Basic eDp5", "WWW-Authenticate: Basic realm=\"r\"\r\n");
+    files.write(
+        "docker/config.json",
+        format!("{{\"auths\": {{\"{}\": {{\"auth\": \"eDp5\"}}}}}}", server.host),
+    );
+    policy_test(&files, &[&name]).expect(0, &passed);
+    // What is wrong names the field and its line.
+    let absent = format!("http://{}/absent", server.host);
+    policy_test(&files, &[&absent, "ftp://x/y", &url, &url, "oci://ghcr.io/my-org/policies:v1"]).expect(
+        2,
+        &[
+            &format!("suite.yaml:5:3: error: policies[0]: {absent}: {absent} answers 404"),
+            "suite.yaml:6:3: error: policies[1]: ftp://x/y: neither a path, nor https:// or oci://",
+            &format!("suite.yaml:8:3: error: policies[3]: {url} is there already"),
+            "suite.yaml:9:3: error: policies[4]: oci://ghcr.io/my-org/policies:v1: an artifact is named",
+        ],
+    );
+    server.answer(
+        "/strict.yaml",
+        200,
+        "",
+        String::from_utf8(strict()).unwrap().replace("min: 1m", "min: often"),
+    );
+    policy_test(&files, &[&url]).expect(2, &[&format!("{url}:11:16: error: ReconcilePolicy strict")]);
+    policy_test(&files, &[&pinned]).expect(2, &["policies[0]: ", "the digest is sha256:"]);
+    // Objects that exist are in files; and what no case needs is not fetched.
+    let asked = server.asked.lock().unwrap().len();
+    let text = std::fs::read_to_string(files.path("suite.yaml")).unwrap();
+    files.write("suite.yaml", text.replace("cases:", &format!("existing: [\"{url}\"]\ncases:")));
+    let test = |args: &[&str]| {
+        let mut command = files.subcommand("test", args);
+        crate::Checked::from(command.env_remove("HTTPS_PROXY").output().unwrap())
+    };
+    test(&["suite.yaml", "--run", "other/"]).expect(2, &["no case is selected"]);
+    assert_eq!(server.asked.lock().unwrap().len(), asked);
+    test(&["suite.yaml"]).expect(2, &["existing[0]: must be the path of a file or folder"]);
 }

@@ -14,7 +14,7 @@ use gatehouse_inventory::{
 
 use super::format::{GROUP, KIND, PolicyTest, VERSION};
 use crate::{
-    files::absolute,
+    files::{absolute, is_address},
     read,
     report::{Problem, Spot},
 };
@@ -34,6 +34,11 @@ impl Suite {
     /// The position of a field, or of the nearest existing field that encloses it.
     pub(super) fn spot(&self, field: &str) -> Spot {
         spot(&self.shown, &self.node, field)
+    }
+
+    /// Its policies that are elsewhere.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.test.policies.iter().map(String::as_str).filter(|text| is_address(text))
     }
 
     /// An error in a field.

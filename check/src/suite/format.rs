@@ -24,7 +24,8 @@ pub(super) struct PolicyTest {
     #[serde(rename = "kind")]
     _kind: String,
     pub(super) metadata: Metadata,
-    /// Files and folders with policies, quotas and namespaces, relative to the folder of the test.
+    /// Files and folders with policies, quotas and namespaces, relative to the folder of the test; and addresses of such
+    /// that are elsewhere.
     pub(super) policies: Vec<String>,
     /// Files and folders with objects that already exist in the cluster.
     #[serde(default)]

@@ -14,7 +14,10 @@ mod output;
 mod request;
 mod world;
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use regex::Regex;
@@ -28,7 +31,10 @@ pub use self::{
         table as tested_table,
     },
 };
-use crate::report::{Problem, Spot};
+use crate::{
+    files::Content,
+    report::{Problem, Spot},
+};
 
 /// The results of all tests.
 #[derive(Debug, Default, Serialize)]
@@ -84,50 +90,75 @@ impl std::str::FromStr for Filter {
     }
 }
 
-/// Runs the PolicyTests in files and folders. `now` is used for policies that do not depend on the time.
-pub fn test(paths: &[PathBuf], filter: Option<&Filter>, now: Timestamp) -> Tested {
-    let found = find::suites(paths);
-    let mut tested = Tested { problems: found.problems, ..Tested::default() };
-    let mut selected = 0;
-    for suite in &found.suites {
-        let is_selected = |name: &str| {
-            filter.is_none_or(|Filter(regex)| regex.is_match(&format!("{}/{name}", suite.test.metadata.name)))
-        };
-        let cases = suite.test.cases.iter().enumerate().filter(|(_, case)| is_selected(&case.name));
-        let cases: Vec<_> = cases.collect();
-        if cases.is_empty() {
-            continue;
-        }
-        selected += cases.len();
-        let world = match World::of(suite) {
-            Ok(world) => world,
-            Err(problems) => {
-                tested.problems.extend(problems);
+/// The PolicyTests of files and folders.
+#[derive(Debug)]
+pub struct Tests {
+    found: find::Found,
+    filter: Option<Filter>,
+}
+
+impl Tests {
+    /// Finds the tests. `filter` selects the cases to run.
+    pub fn find(paths: &[PathBuf], filter: Option<Filter>) -> Self {
+        Self { found: find::suites(paths), filter }
+    }
+
+    /// The policies of the selected tests that are elsewhere.
+    pub fn addresses(&self) -> BTreeSet<String> {
+        let suites = self.found.suites.iter().filter(|suite| !self.selected(suite).is_empty());
+        suites.flat_map(|suite| suite.addresses().map(str::to_owned)).collect()
+    }
+
+    /// Runs the selected cases. `fetched`: what is at the addresses, or why it is not known. `now` is used for policies
+    /// that do not depend on the time.
+    pub fn run(self, fetched: &BTreeMap<String, Result<Content, String>>, now: Timestamp) -> Tested {
+        let mut tested = Tested { results: Vec::new(), problems: self.found.problems.clone() };
+        let mut selected = 0;
+        for suite in &self.found.suites {
+            let cases = self.selected(suite);
+            if cases.is_empty() {
                 continue;
             }
-        };
-        for (index, case) in cases {
-            match run(suite, &world, index, now) {
-                Ok((decision, differences)) => tested.results.push(CaseResult {
-                    spot: suite.spot(&format!("cases[{index}]")),
-                    test: suite.test.metadata.name.clone(),
-                    case: case.name.clone(),
-                    expected: case.expect.decision,
-                    decision,
-                    differences,
-                }),
-                Err(problems) => tested.problems.extend(problems),
+            selected += cases.len();
+            let world = match World::of(suite, fetched) {
+                Ok(world) => world,
+                Err(problems) => {
+                    tested.problems.extend(problems);
+                    continue;
+                }
+            };
+            for (index, case) in cases {
+                match run(suite, &world, index, now) {
+                    Ok((decision, differences)) => tested.results.push(CaseResult {
+                        spot: suite.spot(&format!("cases[{index}]")),
+                        test: suite.test.metadata.name.clone(),
+                        case: case.name.clone(),
+                        expected: case.expect.decision,
+                        decision,
+                        differences,
+                    }),
+                    Err(problems) => tested.problems.extend(problems),
+                }
             }
         }
+        if selected == 0 && tested.problems.is_empty() {
+            let message = match self.filter {
+                Some(Filter(regex)) => format!("no case is selected by --run {:?}", regex.as_str()),
+                None => "no case to run".to_owned(),
+            };
+            tested.problems.push(Problem { spot: Spot::file("gatehouse".to_owned()), message });
+        }
+        tested
     }
-    if selected == 0 && tested.problems.is_empty() {
-        let message = match filter {
-            Some(Filter(regex)) => format!("no case is selected by --run {:?}", regex.as_str()),
-            None => "no case to run".to_owned(),
+
+    /// The cases of a test that the filter selects, with their indexes.
+    fn selected<'a>(&self, suite: &'a find::Suite) -> Vec<(usize, &'a format::Case)> {
+        let is_selected = |name: &str| {
+            let of = &suite.test.metadata.name;
+            self.filter.as_ref().is_none_or(|Filter(regex)| regex.is_match(&format!("{of}/{name}")))
         };
-        tested.problems.push(Problem { spot: Spot::file("gatehouse".to_owned()), message });
+        suite.test.cases.iter().enumerate().filter(|(_, case)| is_selected(&case.name)).collect()
     }
-    tested
 }
 
 /// Runs a case: its decision, and the differences from the expectation.

@@ -1,10 +1,10 @@
 //! Tests the test runner: which cases pass, which fail and with what output, and which cannot be run.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use tempfile::TempDir;
 
-use super::{Filter, Tested, test};
+use super::{Filter, Tested, Tests};
 
 const POLICY: &str = "\
 apiVersion: policy.gatehouse.dev/v1alpha1
@@ -52,7 +52,8 @@ fn folder(suite: &str) -> TempDir {
 
 fn run(folder: &Path, filter: Option<&str>) -> Tested {
     let filter: Option<Filter> = filter.map(|text| text.parse().expect("a regular expression"));
-    test(&[folder.to_path_buf()], filter.as_ref(), "2026-11-29T12:00:00Z".parse().expect("a time"))
+    let tests = Tests::find(&[folder.to_path_buf()], filter);
+    tests.run(&BTreeMap::new(), "2026-11-29T12:00:00Z".parse().expect("a time"))
 }
 
 /// Runs cases that are appended to [`HEAD`].

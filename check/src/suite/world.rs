@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use gatehouse_policy::Policy;
@@ -12,7 +12,7 @@ use super::find::Suite;
 use crate::{
     Files, Live, LiveObject, Role,
     build::Built,
-    files::absolute,
+    files::{Content, absolute, is_address},
     report::Problem,
     rulesets::{Namespaces, Ruleset, Rulesets, Selected, texts_of},
 };
@@ -27,9 +27,13 @@ pub(super) struct World {
 
 impl World {
     /// Reads everything that a test names; the error lists what is invalid.
-    pub(super) fn of(suite: &Suite) -> Result<Self, Vec<Problem>> {
-        let (files, mut problems) = read(suite, "policies", &suite.test.policies, Files::default());
-        let (existing, unread) = read(suite, "existing", &suite.test.existing, Files::whole());
+    pub(super) fn of(
+        suite: &Suite,
+        fetched: &BTreeMap<String, Result<Content, String>>,
+    ) -> Result<Self, Vec<Problem>> {
+        let (files, mut problems) =
+            read(suite, "policies", &suite.test.policies, Some(fetched), Files::default());
+        let (existing, unread) = read(suite, "existing", &suite.test.existing, None, Files::whole());
         problems.extend(unread);
         let mut live = Live::default();
         for object in &existing.objects {
@@ -113,17 +117,34 @@ impl World {
     }
 }
 
-/// Reads the files and folders of a field.
-fn read(suite: &Suite, field: &str, paths: &[String], mut files: Files) -> (Files, Vec<Problem>) {
+/// Reads the files and folders of a field; and what was fetched, if the field takes addresses.
+fn read(
+    suite: &Suite,
+    field: &str,
+    paths: &[String],
+    fetched: Option<&BTreeMap<String, Result<Content, String>>>,
+    mut files: Files,
+) -> (Files, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut seen = HashSet::new();
     for (index, path) in paths.iter().enumerate() {
         let field = format!("{field}[{index}]");
         let full = absolute(&suite.folder.join(path));
-        if path.is_empty() || path == "-" {
+        let key = if is_address(path) { PathBuf::from(path) } else { full.clone() };
+        if path.is_empty() || path == "-" || (is_address(path) && fetched.is_none()) {
             problems.push(suite.problem(&field, "must be the path of a file or folder"));
-        } else if !seen.insert(full.clone()) {
+        } else if !seen.insert(key) {
             problems.push(suite.problem(&field, format!("{path} is there already")));
+        } else if is_address(path) {
+            match fetched.and_then(|fetched| fetched.get(path)) {
+                Some(Ok(content)) => {
+                    for (name, bytes) in content {
+                        files.add(name, bytes, Role::Policies);
+                    }
+                }
+                Some(Err(why)) => problems.push(suite.problem(&field, format!("{path}: {why}"))),
+                None => problems.push(suite.problem(&field, format!("{path} was not fetched"))),
+            }
         } else if !full.exists() {
             problems.push(suite.problem(&field, format!("{path} does not exist")));
         } else {

@@ -8,10 +8,13 @@ mod archive;
 mod http;
 mod oci;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
-use gatehouse_check::{Files, Role};
+use gatehouse_check::{Content, Files, Role, is_address};
 use sha2::{Digest as _, Sha256};
 
 use self::http::Client;
@@ -20,8 +23,8 @@ use self::http::Client;
 pub(crate) enum Policies {
     /// A file or folder.
     Local(PathBuf),
-    /// What was fetched: each file by the name it is shown by.
-    Fetched(Vec<(String, Vec<u8>)>),
+    /// What was fetched.
+    Fetched(Content),
 }
 
 impl Policies {
@@ -29,8 +32,8 @@ impl Policies {
     pub(crate) fn read_into(&self, files: &mut Files) {
         match self {
             Self::Local(path) => files.read(path, Role::Policies),
-            Self::Fetched(fetched) => {
-                for (name, bytes) in fetched {
+            Self::Fetched(content) => {
+                for (name, bytes) in content {
                     files.add(name, bytes, Role::Policies);
                 }
             }
@@ -40,32 +43,56 @@ impl Policies {
 
 /// Fetches what is elsewhere of `--policies`.
 pub(crate) async fn fetch(paths: &[PathBuf]) -> anyhow::Result<Vec<Policies>> {
+    let mut remote = Remote::default();
     let mut policies = Vec::new();
-    let mut client = None;
     for path in paths {
-        let Some((scheme, rest)) = path.to_str().and_then(|text| text.split_once("://")) else {
-            policies.push(Policies::Local(path.clone()));
-            continue;
-        };
-        let client = match &mut client {
-            Some(client) => client,
-            None => client.insert(Client::new()?),
-        };
-        let name = path.display().to_string();
-        let fetched = match scheme {
-            "oci" => oci::pull(client, rest).await,
-            "https" | "http" => download(client, &name).await,
-            _ => Err(anyhow::anyhow!("neither a path, nor https:// or oci://")),
-        };
-        let fetched = fetched.with_context(|| format!("--policies {name}"))?;
-        anyhow::ensure!(!fetched.is_empty(), "--policies {name}: holds no manifest (*.yaml, *.yml, *.json)");
-        policies.push(Policies::Fetched(named(&name, fetched)));
+        policies.push(match path.to_str().filter(|text| is_address(text)) {
+            None => Policies::Local(path.clone()),
+            Some(address) => {
+                let content = remote.content(address).await;
+                Policies::Fetched(content.with_context(|| format!("--policies {address}"))?)
+            }
+        });
     }
     Ok(policies)
 }
 
+/// Fetches addresses, each once, with the reasons why others cannot be.
+pub(crate) async fn each(
+    addresses: impl IntoIterator<Item = String>,
+) -> BTreeMap<String, Result<Content, String>> {
+    let mut remote = Remote::default();
+    let mut fetched = BTreeMap::new();
+    for address in addresses {
+        let content = remote.content(&address).await.map_err(|error| format!("{error:#}"));
+        fetched.insert(address, content);
+    }
+    fetched
+}
+
+/// The client, once it is needed.
+#[derive(Default)]
+struct Remote(Option<Client>);
+
+impl Remote {
+    /// The files of an address, of which there is at least one.
+    async fn content(&mut self, address: &str) -> anyhow::Result<Content> {
+        let client = match &mut self.0 {
+            Some(client) => client,
+            none => none.insert(Client::new()?),
+        };
+        let files = match address.split_once("://") {
+            Some(("oci", rest)) => oci::pull(client, rest).await?,
+            Some(("https" | "http", _)) => download(client, address).await?,
+            _ => anyhow::bail!("neither a path, nor https:// or oci://"),
+        };
+        anyhow::ensure!(!files.is_empty(), "holds no manifest (*.yaml, *.yml, *.json)");
+        Ok(named(address, files))
+    }
+}
+
 /// The files of an address: one as the address itself.
-fn named(address: &str, files: Vec<(Option<String>, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+fn named(address: &str, files: Fetched) -> Content {
     let name = |below: Option<String>| match below {
         Some(below) => format!("{address}/{below}"),
         None => address.to_owned(),
