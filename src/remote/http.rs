@@ -1,10 +1,10 @@
-//! GET, within limits of size and time.
+//! GET, and POST for tokens, within limits of size and time.
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -20,7 +20,7 @@ const MOST_REDIRECTS: usize = 5;
 
 /// A client of HTTPS, and of HTTP on this machine.
 pub(super) struct Client {
-    inner: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// Docker's configuration, which names who asks a registry.
     pub(super) docker: Option<PathBuf>,
 }
@@ -58,12 +58,9 @@ impl Client {
             let mut uri: Uri = url.parse().context("not a URL")?;
             let mut headers = headers.clone();
             for _ in 0..=MOST_REDIRECTS {
-                let response = self.once(&uri, &headers).await?;
+                let response = self.once(&uri, &headers, None).await?;
                 let Some(next) = redirect(&uri, &response)? else {
-                    let (parts, body) = response.into_parts();
-                    let body = Limited::new(body, MOST).collect().await;
-                    let body = body.map_err(|error| anyhow::anyhow!("{uri}: {error}"))?;
-                    return Ok((parts.status, parts.headers, body.to_bytes().to_vec()));
+                    return read(&uri, response).await;
                 };
                 if next.authority() != uri.authority() {
                     headers.remove(header::AUTHORIZATION);
@@ -72,21 +69,39 @@ impl Client {
             }
             anyhow::bail!("more than {MOST_REDIRECTS} redirects")
         };
-        match tokio::time::timeout(TIMEOUT, asked).await {
-            Ok(asked) => asked,
-            Err(_) => anyhow::bail!("{url}: no answer within {} s", TIMEOUT.as_secs()),
-        }
+        in_time(url, asked).await
     }
 
-    async fn once(&self, uri: &Uri, headers: &HeaderMap) -> anyhow::Result<Response<Incoming>> {
+    /// Sends a form, which may hold a secret: where the answer leads elsewhere, that is not asked.
+    pub(super) async fn post(&self, url: &str, form: String) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+        let posted = async {
+            let uri: Uri = url.parse().context("not a URL")?;
+            let mut headers = HeaderMap::new();
+            let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+            headers.insert(header::CONTENT_TYPE, kind);
+            let response = self.once(&uri, &headers, Some(form)).await?;
+            let (status, _, body) = read(&uri, response).await?;
+            Ok((status, body))
+        };
+        in_time(url, posted).await
+    }
+
+    /// One request: POST with a form, else GET.
+    async fn once(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        form: Option<String>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let host = uri.host().context("a URL without a host")?;
         let is_safe = uri.scheme_str() == Some("https") || is_local(host);
         anyhow::ensure!(is_safe, "{uri}: https is required, but for this machine");
-        let mut request = Request::get(uri).header(header::USER_AGENT, "gatehouse");
+        let request = if form.is_some() { Request::post(uri) } else { Request::get(uri) };
+        let mut request = request.header(header::USER_AGENT, "gatehouse");
         if let Some(all) = request.headers_mut() {
             all.extend(headers.clone());
         }
-        let sent = self.inner.request(request.body(Empty::new())?).await;
+        let sent = self.inner.request(request.body(form.map(Full::from).unwrap_or_default())?).await;
         sent.map_err(|error| {
             let mut text = error.to_string();
             let mut source = std::error::Error::source(&error);
@@ -97,6 +112,21 @@ impl Client {
             anyhow::anyhow!("{uri}: {text}")
         })
     }
+}
+
+async fn in_time<T>(url: &str, answer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    match tokio::time::timeout(TIMEOUT, answer).await {
+        Ok(answer) => answer,
+        Err(_) => anyhow::bail!("{url}: no answer within {} s", TIMEOUT.as_secs()),
+    }
+}
+
+/// Status, headers and body.
+async fn read(uri: &Uri, response: Response<Incoming>) -> anyhow::Result<(StatusCode, HeaderMap, Vec<u8>)> {
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, MOST).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("{uri}: {error}"))?;
+    Ok((parts.status, parts.headers, body.to_bytes().to_vec()))
 }
 
 /// Where an answer leads instead.

@@ -5,6 +5,7 @@
 //! bounded, and read in memory: nothing in an archive names a file of this machine.
 
 mod archive;
+mod credentials;
 mod http;
 mod oci;
 

@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::{
-    Fetched, archive, hexadecimal,
+    Fetched, archive,
+    credentials::{self, Known, Login, secret},
+    hexadecimal,
     http::{Client, is_local},
     verify,
 };
@@ -87,7 +89,7 @@ struct Session<'a> {
     client: &'a Client,
     address: Address<'a>,
     authorization: Option<HeaderValue>,
-    /// The credential helper that may have credentials for the registry.
+    /// The credential helper that was asked, and what came of it.
     helper: Option<String>,
 }
 
@@ -123,80 +125,50 @@ impl Session<'_> {
             #[serde(alias = "access_token")]
             token: String,
         }
-        let own = self.credentials()?;
+        let Known { login, helper } =
+            credentials::of(self.address.registry, self.client.docker.as_deref()).await?;
+        self.helper = helper;
         let Some(parameters) = challenge.strip_prefix("Bearer ") else {
-            return own.with_context(|| format!("the registry asks for credentials: {}", self.who_knows()));
+            return match login {
+                Some(Login::Basic(own)) => Ok(own),
+                Some(Login::Identity(_)) => {
+                    anyhow::bail!("the registry asks for a password, and only a token is known")
+                }
+                None => anyhow::bail!("the registry asks for credentials: {}", self.who_knows()),
+            };
         };
         let parameters = parameters_of(parameters);
         let realm = parameters.get("realm").context("the registry does not say who gives tokens")?;
         let scope = format!("repository:{}:pull", self.address.repository);
         let scope = parameters.get("scope").map_or(scope.as_str(), |scope| scope);
         let service = parameters.get("service").map(|service| format!("service={}&", encoded(service)));
-        let separator = if realm.contains('?') { '&' } else { '?' };
-        let url = format!("{realm}{separator}{}scope={}", service.unwrap_or_default(), encoded(scope));
-        let mut headers = HeaderMap::new();
-        headers.extend(own.map(|own| (header::AUTHORIZATION, own)));
-        let (status, _, body) = self.client.ask(&url, &headers).await?;
+        let query = format!("{}scope={}", service.unwrap_or_default(), encoded(scope));
+        let (status, body) = if let Some(Login::Identity(token)) = &login {
+            let form = format!(
+                "grant_type=refresh_token&client_id=gatehouse&{query}&refresh_token={}",
+                encoded(token)
+            );
+            self.client.post(realm, form).await?
+        } else {
+            let separator = if realm.contains('?') { '&' } else { '?' };
+            let mut headers = HeaderMap::new();
+            if let Some(Login::Basic(own)) = login {
+                headers.insert(header::AUTHORIZATION, own);
+            }
+            let (status, _, body) = self.client.ask(&format!("{realm}{separator}{query}"), &headers).await?;
+            (status, body)
+        };
         anyhow::ensure!(status == StatusCode::OK, "{realm} gives no token: {status} ({})", self.who_knows());
-        let token: Token = serde_json::from_slice(&body).context("not a token")?;
-        bearer(&token.token)
+        // The parser's own message may quote the token.
+        let token: Token =
+            serde_json::from_slice(&body).map_err(|_| anyhow::anyhow!("{realm} gives no token"))?;
+        secret(&format!("Bearer {}", token.token))
     }
 
     /// Where credentials are taken from.
-    fn who_knows(&self) -> String {
-        match &self.helper {
-            None => "credentials are those of `docker login`".to_owned(),
-            Some(helper) => format!(
-                "credential helpers are not read: put what docker-credential-{helper} has for {} into \"auths\" of \
-                 config.json",
-                self.address.registry
-            ),
-        }
+    fn who_knows(&self) -> &str {
+        self.helper.as_deref().unwrap_or("credentials are those of `docker login`")
     }
-
-    /// What `docker login` kept for the registry.
-    fn credentials(&mut self) -> anyhow::Result<Option<HeaderValue>> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        #[serde(rename_all = "camelCase")]
-        struct Config {
-            auths: BTreeMap<String, Auth>,
-            cred_helpers: BTreeMap<String, String>,
-            creds_store: String,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Auth {
-            auth: String,
-        }
-        let Some(text) = self.client.docker.as_ref().and_then(|file| std::fs::read_to_string(file).ok())
-        else {
-            return Ok(None);
-        };
-        let config: Config =
-            serde_json::from_str(&text).context("the configuration of docker cannot be read")?;
-        let registry = self.address.registry;
-        let names = [registry.to_owned(), format!("https://{registry}"), format!("https://{registry}/v1/")];
-        let auth = names.iter().find_map(|name| config.auths.get(name)).filter(|auth| !auth.auth.is_empty());
-        // Docker keeps them elsewhere: anonymous requests for them are answered with 401.
-        let helper =
-            names.iter().find_map(|name| config.cred_helpers.get(name)).unwrap_or(&config.creds_store);
-        if auth.is_none() && !helper.is_empty() {
-            tracing::debug!(helper, registry, "credential helpers are not read");
-            self.helper = Some(helper.clone());
-        }
-        auth.map(|auth| secret(&format!("Basic {}", auth.auth))).transpose()
-    }
-}
-
-fn bearer(token: &str) -> anyhow::Result<HeaderValue> {
-    secret(&format!("Bearer {token}"))
-}
-
-fn secret(text: &str) -> anyhow::Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).context("credentials that no header can hold")?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// `realm="…",service="…"`.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     sync::{Arc, Mutex},
 };
@@ -18,7 +18,7 @@ type Answer = (u16, String, Vec<u8>);
 struct Server {
     host: String,
     answers: Arc<Mutex<HashMap<String, Answer>>>,
-    /// Path and `Authorization` of each request.
+    /// Path and `Authorization` of each request. That of a form is `POST PATH FORM`.
     asked: Arc<Mutex<Vec<(String, String)>>>,
 }
 
@@ -32,12 +32,31 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                let path = lines.next().unwrap().unwrap().split(' ').nth(1).unwrap().to_owned();
-                let headers: Vec<String> =
-                    lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                let authorization = headers.iter().find_map(|line| line.strip_prefix("authorization: "));
-                let authorization = authorization.unwrap_or_default().to_owned();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let first = reader.by_ref().lines().next().unwrap().unwrap();
+                let (method, path) = first.split_once(' ').unwrap();
+                let mut path = path.split(' ').next().unwrap().to_owned();
+                let headers: Vec<String> = reader
+                    .by_ref()
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| !line.is_empty())
+                    .collect();
+                let header = |name: &str| {
+                    let found = headers.iter().find_map(|line| line.strip_prefix(name));
+                    found.unwrap_or_default().to_owned()
+                };
+                let authorization = header("authorization: ");
+                if method == "POST" {
+                    let mut form = vec![0; header("content-length: ").parse().unwrap()];
+                    reader.read_exact(&mut form).unwrap();
+                    let form = String::from_utf8(form).unwrap();
+                    let answer = known.lock().unwrap().get(&format!("POST {path}")).cloned();
+                    path = format!("POST {path} {form}");
+                    if let Some(answer) = answer {
+                        known.lock().unwrap().insert(path.clone(), answer);
+                    }
+                }
                 let key =
                     if authorization.is_empty() { path.clone() } else { format!("{path} {authorization}") };
                 let answers = known.lock().unwrap().clone();
@@ -171,20 +190,6 @@ fn an_artifact_is_read_by_its_digest() {
     let token = "/token?service=reg&scope=repository%3Amy%2Dorg%2Fpolicies%3Apull";
     server.answer(token, 200, "", "{\"token\": \"anonymous\"}");
     check(&files, &name).expect(2, &["answers 401 Unauthorized (credentials are those of `docker login`)"]);
-    for (config, helper) in [
-        ("{\"credsStore\": \"desktop\"}".to_owned(), "desktop"),
-        (
-            format!("{{\"credHelpers\": {{\"{}\": \"own\"}}, \"credsStore\": \"desktop\"}}", server.host),
-            "own",
-        ),
-    ] {
-        files.write("docker/config.json", config);
-        check(&files, &name).expect(
-            2,
-            &[&format!("answers 401 Unauthorized (credential helpers are not read: put what docker-credential-{helper} has for {}", server.host)],
-        );
-    }
-    std::fs::remove_file(files.path("docker/config.json")).unwrap();
     server.answer(&format!("{token} Basic amFuZTpzZWNyZXQ="), 200, "", "{\"token\": \"t\"}");
     server.answer(&format!("{manifest_at} Bearer t"), 200, "", manifest.clone());
     // The blob is elsewhere, where the token has no business.
@@ -222,6 +227,26 @@ fn an_artifact_without_a_digest_is_refused() {
     check(&files, &format!("oci://ghcr.io@sha256:{digest}")).expect(2, &["an artifact is named oci://"]);
 }
 
+/// A program on `PATH` that answers as a credential helper. It is written by another process: one that this process
+/// writes may be open in a process that another test starts, and could not be executed then.
+fn helper(files: &Files, name: &str, script: &str) {
+    let (folder, file) = (files.path("bin"), files.path(&format!("bin/docker-credential-{name}")));
+    std::fs::create_dir_all(folder).unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\" && chmod +x \"$2\"", "sh", script])
+        .arg(file);
+    assert!(shell.status().unwrap().success());
+}
+
+/// With the helpers on `PATH`, which this process has too: helpers call `cat`.
+fn check_with_helpers(files: &Files, policies: &str) -> crate::Checked {
+    let path = format!("{}:{}", files.path("bin").display(), std::env::var("PATH").unwrap());
+    let mut command = files.command(&["bad.yaml", "--policies", policies]);
+    command.env("DOCKER_CONFIG", files.path("docker")).env("PATH", path).env_remove("HTTPS_PROXY");
+    crate::Checked::from(command.output().unwrap())
+}
+
 /// An artifact of the example policy that `authorization` may read, with its address.
 fn artifact(server: &Server, authorization: &str, challenge: &str) -> String {
     let layer = archive(&[("strict.yaml", &strict())]);
@@ -238,6 +263,96 @@ fn artifact(server: &Server, authorization: &str, challenge: &str) -> String {
         server.answer(&format!("{path} {authorization}"), 200, "", body);
     }
     format!("oci://{}/my-org/policies@sha256:{named}", server.host)
+}
+
+const ANSWERS: &str = "test \"$1\" = get && test \"$(cat)\" = \"$(cat \"$0.server\")\" && \
+                       echo '{\"ServerURL\": \"x\", \"Username\": \"jane\", \"Secret\": \"hunter-2\"}'";
+
+#[test]
+fn a_credential_helper_is_asked() {
+    let (server, files) = (Server::start(), Files::new(&[("bad.yaml", BAD)]));
+    // base64 of jane:hunter-2
+    let name = artifact(&server, "Basic amFuZTpodW50ZXItMg==", "WWW-Authenticate: Basic realm=\"r\"\r\n");
+    helper(&files, "own", ANSWERS);
+    files.write("bin/docker-credential-own.server", &server.host);
+    let own = format!("{{\"credHelpers\": {{\"{}\": \"own\"}}, \"credsStore\": \"absent\"}}", server.host);
+    for config in [own.as_str(), "{\"credsStore\": \"own\"}"] {
+        files.write("docker/config.json", config);
+        let found = check_with_helpers(&files, &name);
+        assert_eq!((found.code, found.findings().len()), (1, 5), "{found:?}");
+    }
+    // A file of the folder that is checked is no program, even if PATH says so.
+    files.write("docker/config.json", "{\"credsStore\": \"own\"}");
+    let mut command = files.command(&["bad.yaml", "--policies", &name]);
+    command.env("DOCKER_CONFIG", files.path("docker")).env("PATH", "bin::.");
+    crate::Checked::from(command.output().unwrap())
+        .expect(2, &["docker-credential-own: there is no such program in a folder of PATH"]);
+}
+
+#[test]
+fn what_a_credential_helper_lacks_is_told_without_its_secret() {
+    let (server, files) = (Server::start(), Files::new(&[("bad.yaml", BAD)]));
+    let name = artifact(&server, "Basic eDp5", "WWW-Authenticate: Basic realm=\"r\"\r\n");
+    for (script, told) in [
+        ("echo 'credentials not found in native keychain'; exit 1", "has no credentials for 127.0.0.1:"),
+        ("echo 'the keychain is locked'; exit 3", "exit status: 3: the keychain is locked"),
+        ("echo '{\"Secret\": \"hunter-2\"}'; exit 1", "exit status: 1: it says nothing that can be shown"),
+        ("echo hunter-2; exit 1", "it says nothing that can be shown"),
+        ("echo '{\"Username\": 1, \"Secret\": \"hunter-2\"}'", "its answer is not JSON"),
+        (
+            "echo '{\"Username\": \"jane\", \"Secret\": \"hunter-2\"}'",
+            "credentials are those of docker-credential-own",
+        ),
+        ("kill -9 $$", "signal: 9"),
+        // Longer than a pipe holds.
+        ("cat /dev/zero", "docker-credential-own: "),
+    ] {
+        helper(&files, "own", script);
+        files.write("docker/config.json", "{\"credsStore\": \"own\"}");
+        let found = check_with_helpers(&files, &name);
+        found.expect(2, &[told]);
+        assert!(!found.err.contains("hunter-2"), "{found:?}");
+        // What the file itself has goes on to count.
+        let config = format!(
+            "{{\"credsStore\": \"own\", \"auths\": {{\"https://{}/v1/\": {{\"auth\": \"eDp5\"}}}}}}",
+            server.host
+        );
+        files.write("docker/config.json", config);
+        if !script.contains("jane") {
+            assert_eq!(check_with_helpers(&files, &name).code, 1, "{script}");
+        }
+    }
+    for (config, told) in [
+        ("{\"credsStore\": \"../own\"}", "docker-credential-../own: there is no such program"),
+        ("{\"auths\": \"hunter-2\"}", "the configuration of docker cannot be read (line 1, column 20)"),
+    ] {
+        files.write("docker/config.json", config);
+        let found = check_with_helpers(&files, &name);
+        found.expect(2, &[told]);
+        assert!(!found.err.contains("hunter-2"), "{found:?}");
+    }
+}
+
+#[test]
+fn an_identity_token_is_exchanged() {
+    let (server, files) = (Server::start(), Files::new(&[("bad.yaml", BAD)]));
+    let challenge =
+        format!("WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"reg\"\r\n", server.host);
+    let name = artifact(&server, "Bearer t", &challenge);
+    helper(&files, "own", "echo '{\"Username\": \"<token>\", \"Secret\": \"hunter-2\"}'");
+    files.write("docker/config.json", "{\"credsStore\": \"own\"}");
+    server.answer("POST /token", 200, "", "{\"access_token\": \"t\"}");
+    assert_eq!(check_with_helpers(&files, &name).code, 1);
+    let sent = server.asked.lock().unwrap().iter().find(|(path, _)| path.starts_with("POST")).cloned();
+    let form = "grant_type=refresh_token&client_id=gatehouse&service=reg&scope=repository%3Amy%2Dorg%2Fpolicies%3Apull&refresh_token=hunter%2D2";
+    assert_eq!(sent, Some((format!("POST /token {form}"), String::new())));
+    // It is sent to nobody else.
+    let other = Server::start();
+    server.answer("POST /token", 307, &format!("Location: http://{}/token\r\n", other.host), "");
+    let found = check_with_helpers(&files, &name);
+    found.expect(2, &["gives no token: 307"]);
+    assert!(!found.err.contains("hunter"), "{found:?}");
+    assert!(other.asked.lock().unwrap().is_empty());
 }
 
 /// A PolicyTest by the policies of `addresses`.
@@ -291,8 +406,8 @@ fn a_policy_test_takes_policies_from_the_same_places() {
     policy_test(&files, &[&pinned]).expect(2, &["policies[0]: ", "the digest is sha256:"]);
     // Objects that exist are in files; and what no case needs is not fetched.
     let asked = server.asked.lock().unwrap().len();
-    let text = std::fs::read_to_string(files.path("suite.yaml")).unwrap();
-    files.write("suite.yaml", text.replace("cases:", &format!("existing: [\"{url}\"]\ncases:")));
+    let suite = std::fs::read_to_string(files.path("suite.yaml")).unwrap();
+    files.write("suite.yaml", suite.replace("cases:", &format!("existing: [\"{url}\"]\ncases:")));
     let test = |args: &[&str]| {
         let mut command = files.subcommand("test", args);
         crate::Checked::from(command.env_remove("HTTPS_PROXY").output().unwrap())
