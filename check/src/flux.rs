@@ -10,7 +10,7 @@ use gatehouse_inventory::yaml::{At, Data, Node};
 
 use crate::{
     Files,
-    build::{Built, Kustomization, Reference, Variables, clean, patch_source},
+    build::{Built, Kustomization, PatchSource, Reference, Variables, clean},
     files::absolute,
 };
 
@@ -27,12 +27,24 @@ pub(crate) fn added(spec: &Node) -> Kustomization {
     let reference = |item: &Node| Some(Reference { name: item.as_str()?.to_owned(), at: item.at });
     Kustomization {
         components: list("components").iter().filter_map(reference).collect(),
-        patches: list("patches").iter().map(patch_source).collect(),
+        patches: list("patches").iter().map(patch).collect(),
         images: list("images").to_vec(),
         namespace: text("targetNamespace").zip(target),
         prefix: text("namePrefix"),
         suffix: text("nameSuffix"),
         ..Kustomization::default()
+    }
+}
+
+/// An item of `spec.patches`, which has neither files nor options.
+fn patch(item: &Node) -> PatchSource {
+    PatchSource {
+        path: None,
+        inline: item.get("patch").cloned(),
+        target: item.get("target").cloned(),
+        changes_name: false,
+        changes_kind: false,
+        at: item.at,
     }
 }
 

@@ -142,8 +142,9 @@ impl Parsed {
                 let known = self.objects.len();
                 let is_stray = match &node.data {
                     Data::Map(entries) => !entries.is_empty() && Id::of(&node).is_none(),
-                    Data::Text(..) => true,
-                    _ => false,
+                    Data::List(items) => !items.is_empty(),
+                    Data::Null => false,
+                    _ => true,
                 };
                 if is_stray {
                     self.stray.get_or_insert(node.at.line);
@@ -188,8 +189,9 @@ impl Parsed {
             let before = text[..value.start].rsplit('\n').next().unwrap_or_default().chars().count();
             let start = At { file, line: number(line), column: number(before + 1) };
             let document = &text[value];
-            let Ok(header) = serde_json::from_str::<Header<'_>>(document) else { continue };
-            if header.api_version.is_none() || header.kind.is_none() {
+            let header = serde_json::from_str::<Header<'_>>(document).ok();
+            if !header.is_some_and(|header| header.api_version.is_some() && header.kind.is_some()) {
+                self.stray.get_or_insert(start.line);
                 continue;
             }
             match yaml::load(document, start) {

@@ -46,6 +46,10 @@ impl Repository for Files {
         let file = self.number(&path);
         self.used.insert(file);
         let at = At { file, line: 0, column: 0 };
+        if FILE_NAMES.iter().filter(|name| folder.join(name).is_file()).count() > 1 {
+            let message = "the folder has several kustomization files".to_owned();
+            return Err(Failure { at, message });
+        }
         let text = std::fs::read(&path)
             .map_err(|error| Failure { at, message: format!("cannot be read: {error}") })?;
         let text = read::text(&text).map_err(|why| Failure { at, message: format!("passed over: {why}") })?;
@@ -100,7 +104,7 @@ impl Repository for Files {
     }
 
     fn inline(&mut self, text: &Node) -> Result<Vec<Node>, Failure> {
-        yaml::load_inner(text).map(|node| node.into_iter().collect()).map_err(|error| Failure {
+        yaml::load_inner(text).map_err(|error| Failure {
             at: At { line: error.line, column: 0, ..text.at },
             message: format!("does not parse: {}", error.message),
         })
@@ -115,10 +119,11 @@ impl Repository for Files {
         walk.found
     }
 
-    fn text(&mut self, path: &Path) -> Option<String> {
+    fn text(&mut self, path: &Path) -> std::io::Result<Option<String>> {
         let file = self.number(path);
         self.used.insert(file);
-        std::fs::read(path).ok().and_then(|bytes| read::text(&bytes).ok().map(str::to_owned))
+        let bytes = std::fs::File::open(path).and_then(files::bytes)?;
+        Ok(read::text(&bytes).ok().map(str::to_owned))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decodes a kustomization file: the fields that are supported here, and the names of the others.
 
-use gatehouse_inventory::yaml::{At, Node};
+use gatehouse_inventory::yaml::{At, Data, Node};
 
 /// The file names that kustomize looks for, in its order.
 pub(crate) const FILE_NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
@@ -66,6 +66,8 @@ const HARMLESS: [&str; 9] = [
 impl Kustomization {
     pub(crate) fn of(node: &Node) -> Self {
         let mut all = Self::default();
+        // Wherever they stand, these come after `labels`.
+        let mut common_labels = None;
         for entry in node.entries() {
             let (value, at) = (&entry.value, entry.at);
             let references = || value.items().iter().filter_map(reference);
@@ -83,7 +85,7 @@ impl Kustomization {
                     let own = value.items().iter().find_map(|item| item.entry("fields"));
                     all.unsupported.extend(own.map(|own| ("labels with fields".to_owned(), own.at)));
                 }
-                "commonLabels" => all.labels.push(value.clone()),
+                "commonLabels" => common_labels = Some(value.clone()),
                 "commonAnnotations" => all.annotations.push(value.clone()),
                 "images" => all.images.extend(value.items().iter().cloned()),
                 "replacements" => all.replacements.extend(value.items().iter().cloned()),
@@ -94,8 +96,59 @@ impl Kustomization {
                 key => all.unsupported.push((key.to_owned(), at)),
             }
         }
+        all.labels.extend(common_labels);
         all
     }
+}
+
+/// The API group of kustomization files.
+const GROUP: &str = "kustomize.config.k8s.io";
+
+/// Why kustomize refuses a kustomization file: its kind or version, or a value of the wrong type. A text that is none
+/// would otherwise be passed over, and what it says with it.
+pub(crate) fn refused(node: &Node) -> Option<(At, String)> {
+    let text = |field: &str| node.str_of(field).unwrap_or_default();
+    let version = match text("kind") {
+        "" | "Kustomization" => "v1beta1",
+        "Component" => "v1alpha1",
+        _ => return Some((node.at, "kind should be Kustomization or Component".to_owned())),
+    };
+    let api_version = format!("{GROUP}/{version}");
+    if !["", &api_version].contains(&text("apiVersion")) {
+        return Some((node.at, format!("apiVersion should be {api_version}")));
+    }
+    node.entries().iter().find_map(|entry| {
+        let value = &entry.value;
+        let (is_right, expected) = match &*entry.key {
+            "namespace" | "namePrefix" | "nameSuffix" => (is_text(value), "a text"),
+            "resources" | "bases" | "components" | "patchesStrategicMerge" | "configurations" => {
+                (is_list(value, is_text), "a list of texts")
+            }
+            "patches" | "patchesJson6902" | "images" | "replacements" | "configMapGenerator" => {
+                (is_list(value, |item| matches!(item.data, Data::Map(_))), "a list of maps")
+            }
+            "labels" => {
+                let has_pairs = |item: &Node| item.get("pairs").is_none_or(are_pairs);
+                (is_list(value, has_pairs), "a list of pairs of texts")
+            }
+            "commonLabels" | "commonAnnotations" => (are_pairs(value), "pairs of texts"),
+            _ => (true, ""),
+        };
+        (!is_right).then(|| (entry.at, format!("{} should be {expected}", entry.key)))
+    })
+}
+
+fn is_text(value: &Node) -> bool {
+    matches!(value.data, Data::Text(..) | Data::Null)
+}
+
+fn is_list(value: &Node, is_item: impl Fn(&Node) -> bool) -> bool {
+    value.data == Data::Null || matches!(&value.data, Data::List(items) if items.iter().all(is_item))
+}
+
+fn are_pairs(value: &Node) -> bool {
+    let pairs = value.entries().iter().map(|entry| &entry.value);
+    value.data == Data::Null || (matches!(value.data, Data::Map(_)) && pairs.into_iter().all(is_text))
 }
 
 impl Kustomization {
@@ -111,7 +164,13 @@ impl Kustomization {
 }
 
 fn is_empty(value: &Node) -> bool {
-    value.items().is_empty() && value.entries().is_empty() && value.as_str().is_none_or(str::is_empty)
+    match &value.data {
+        Data::Null => true,
+        Data::Text(text, _) => text.is_empty(),
+        Data::List(items) => items.is_empty(),
+        Data::Map(entries) => entries.is_empty(),
+        _ => false,
+    }
 }
 
 fn text(value: &Node) -> Option<String> {
@@ -136,7 +195,7 @@ fn merge(item: &Node) -> PatchSource {
 }
 
 /// An item of `patches` or `patchesJson6902`.
-pub(crate) fn patch(item: &Node) -> PatchSource {
+fn patch(item: &Node) -> PatchSource {
     let option = |name: &str| {
         let value = item.at_path(&["options", name]).map(Node::to_value);
         value.is_some_and(|value| value == true || value == "true")

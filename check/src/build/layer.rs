@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Failure, Repository,
-    kustomization::{Kustomization, PatchSource, Reference},
+    kustomization::{self, Kustomization, PatchSource, Reference},
     object::{Built, Id, Target},
     patch::{self, Outcome},
     replacement::{self, Problem},
@@ -19,6 +19,14 @@ use gatehouse_inventory::yaml::{At, Data, Node};
 
 /// The references that kustomize knows: they change only with the names of generated objects.
 const REFERENCES: [&str; 2] = ["nameReference", "varReference"];
+
+/// What a folder is named as: by `resources`, by `components`, or by nothing.
+#[derive(Clone, Copy)]
+enum As {
+    Root,
+    Resource,
+    Component,
+}
 
 /// The state of a build.
 pub(crate) struct Layers<'a, R> {
@@ -46,13 +54,14 @@ impl<'a, R: Repository> Layers<'a, R> {
         more: Option<&Kustomization>,
     ) -> Result<Vec<Built>, Failure> {
         let mut objects = Vec::new();
-        self.into(folder, more, &mut objects)?;
+        self.into(folder, As::Root, more, &mut objects)?;
         Ok(objects)
     }
 
     fn into(
         &mut self,
         folder: &Path,
+        named: As,
         more: Option<&Kustomization>,
         objects: &mut Vec<Built>,
     ) -> Result<(), Failure> {
@@ -61,7 +70,25 @@ impl<'a, R: Repository> Layers<'a, R> {
             return Err(Failure { at, message: format!("{} leads to itself", folder.display()) });
         }
         let (mut layer, generated) = match self.repository.kustomization(folder)? {
-            Some(node) => (Kustomization::of(&node), false),
+            Some(node) => {
+                if let Some((at, message)) = kustomization::refused(&node) {
+                    return Err(Failure { at, message });
+                }
+                let is_component = node.str_of("kind") == Some("Component");
+                match named {
+                    As::Resource if is_component => {
+                        return Err(Failure { at, message: "a Component is no resource".to_owned() });
+                    }
+                    As::Component if !is_component => {
+                        return Err(Failure {
+                            at,
+                            message: "what components name must be a Component".to_owned(),
+                        });
+                    }
+                    _ => {}
+                }
+                (Kustomization::of(&node), false)
+            }
             None if more.is_some() => (Kustomization::default(), true),
             None => {
                 return Err(Failure {
@@ -86,16 +113,26 @@ impl<'a, R: Repository> Layers<'a, R> {
         check_names(objects)?;
         for component in &layer.components {
             if let Some(path) = self.local(folder, component) {
-                self.into(&path, None, objects)?;
+                self.into(&path, As::Component, None, objects)?;
                 check_names(objects)?;
             }
         }
         for generator in &layer.config_maps {
-            let text = |name: &str| self.repository.text(&folder.join(name));
-            let made = transform::config_map(generator, layer.generator_options.as_ref(), text);
-            if let Some(made) = made {
-                generate(objects, made, generator, self.left_out.is_empty())?;
-            }
+            let mut missing = Vec::new();
+            let text = |name: &str| {
+                self.repository.text(&folder.join(name)).unwrap_or_else(|_| {
+                    missing.push(name.to_owned());
+                    None
+                })
+            };
+            let made = transform::config_map(generator, layer.generator_options.as_ref(), text)
+                .map_err(|message| Failure { at: generator.at, message })?;
+            self.left_out.extend(
+                missing.into_iter().map(|name| {
+                    (generator.at, format!("{name} does not exist: what it brings is not judged"))
+                }),
+            );
+            transform::generate(objects, made, generator, self.left_out.is_empty())?;
         }
         self.transform(folder, &layer, objects)?;
         self.within.pop();
@@ -109,7 +146,7 @@ impl<'a, R: Repository> Layers<'a, R> {
             if path.is_dir() {
                 // What the folder changes is its own.
                 let mut own = Vec::new();
-                self.into(&path, None, &mut own)?;
+                self.into(&path, As::Resource, None, &mut own)?;
                 objects.append(&mut own);
             } else {
                 self.file(&path, None, objects)?;
@@ -127,7 +164,7 @@ impl<'a, R: Repository> Layers<'a, R> {
         let Some(path) = self.local(folder, resource) else { return Ok(()) };
         if path.is_dir() {
             let mut own = Vec::new();
-            self.into(&path, None, &mut own)?;
+            self.into(&path, As::Resource, None, &mut own)?;
             objects.append(&mut own);
             return Ok(());
         }
@@ -140,6 +177,9 @@ impl<'a, R: Repository> Layers<'a, R> {
             return Err(Failure { at: *at, message: message.clone() });
         }
         own.iter_mut().for_each(Built::read_by_kustomize);
+        if let Some(Built { id, at, .. }) = own.iter().find(|object| object.is_nameless()) {
+            return Err(Failure { at: *at, message: format!("{} without metadata.name", id.kind) });
+        }
         objects.append(&mut own);
         Ok(())
     }
@@ -267,6 +307,17 @@ impl<'a, R: Repository> Layers<'a, R> {
             }
             (None, None) => return Err(failure("a patch needs path or patch".to_owned())),
         };
+        // Of a JSON 6902 patch, the first document counts.
+        if patches.first().is_some_and(|patch| matches!(patch.data, Data::List(_))) {
+            patches.truncate(1);
+        }
+        let is_empty = |patch: &Node| match &patch.data {
+            Data::List(operations) => operations.is_empty(),
+            data => *data == Data::Null,
+        };
+        if patches.iter().all(is_empty) {
+            return Err(failure("the patch is empty".to_owned()));
+        }
         for patch in &mut patches {
             if matches!(patch.data, Data::Map(_)) {
                 patch.without_words();
@@ -306,44 +357,22 @@ fn check_names(objects: &[Built]) -> Result<(), Failure> {
     }
 }
 
-/// Adds a generated object, or merges it with an existing one. `is_whole`: no resource is elsewhere.
-fn generate(objects: &mut Vec<Built>, made: Built, generator: &Node, is_whole: bool) -> Result<(), Failure> {
-    let behavior = generator.str_of("behavior").unwrap_or("create");
-    let known = objects.iter().position(|object| object.is(&made.id));
-    match (known, behavior) {
-        // It may be one of those that are elsewhere.
-        (None, "merge" | "replace") if !is_whole => Ok(()),
-        (None, "merge" | "replace") | (Some(_), "create") => {
-            let name = &made.id.name;
-            let message = format!("ConfigMap {name} cannot be generated: behavior is {behavior}");
-            Err(Failure { at: generator.at, message })
-        }
-        (None, _) => {
-            objects.push(made);
-            Ok(())
-        }
-        (Some(known), behavior) => {
-            let (object, at) = (&mut objects[known], generator.at);
-            let data = made.node.as_deref().and_then(|node| node.get("data"));
-            if let (Some(node), Some(data)) = (object.node_mut(), data) {
-                if behavior == "replace" {
-                    node.remove("data");
-                }
-                let into = node.child("data", at);
-                for entry in data.entries() {
-                    into.set(&entry.key, entry.at, entry.value.clone());
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
 /// JSON 6902 operations may change name and kind like any other field.
 fn operate(object: &mut Built, patch: &Node) -> Result<(), String> {
     object.remember();
+    let at = object.at;
     let Some(node) = object.node_mut() else { return Ok(()) };
+    // kustomize keeps annotations of its own during a build, so the map is always there.
+    let has_annotations = node.at_path(&["metadata", "annotations"]).is_some();
+    if !has_annotations {
+        node.child("metadata", at).child("annotations", at);
+    }
     let removed = patch::apply(node, patch)?;
+    if let Some(metadata) = node.get_mut("metadata").filter(|_| !has_annotations)
+        && metadata.get("annotations").is_some_and(|all| all.data == Data::Map(Vec::new()))
+    {
+        metadata.remove("annotations");
+    }
     object.removed.extend(removed);
     object.reread();
     Ok(())
@@ -356,23 +385,15 @@ fn merge(
     source: &PatchSource,
     is_whole: bool,
 ) -> Result<(), String> {
-    let id = Id::of(patch);
-    let selects = |object: &Built| match (target, &id) {
-        (Some(target), _) => target.selects(object),
-        (None, Some(id)) => object.is(id),
-        (None, None) => false,
-    };
-    if target.is_none() {
-        let id = id
-            .as_ref()
-            .ok_or("a strategic merge patch needs apiVersion, kind and metadata.name, or a target")?;
-        if !objects.iter().any(selects) {
-            // It may be one of those that are elsewhere.
-            if !is_whole {
-                return Ok(());
-            }
-            return Err(format!("no object is {} {}: kustomize refuses the patch", id.kind, id.name));
+    let id = Id::of(patch).filter(|id| !id.name.is_empty());
+    let id = id.ok_or("a strategic merge patch needs apiVersion, kind and metadata.name")?;
+    let selects = |object: &Built| target.map_or_else(|| object.is(&id), |target| target.selects(object));
+    if target.is_none() && !objects.iter().any(selects) {
+        // It may be one of those that are elsewhere.
+        if !is_whole {
+            return Ok(());
         }
+        return Err(format!("no object is {} {}: kustomize refuses the patch", id.kind, id.name));
     }
     let deletes = patch.get("$patch").and_then(Node::as_str) == Some("delete");
     if deletes {
@@ -390,7 +411,8 @@ fn merge(
     Ok(())
 }
 
-/// A strategic merge patch does not change name, namespace and kind, unless its options allow it.
+/// A strategic merge patch does not change name, namespace, kind and version, unless its options allow it for name and
+/// kind.
 fn keep(object: &mut Built, before: &Id, source: &PatchSource) {
     object.reread();
     if object.id == *before {
@@ -399,7 +421,11 @@ fn keep(object: &mut Built, before: &Id, source: &PatchSource) {
     object.former.push(before.clone());
     let at = object.at;
     let (name, kind, namespace) = (before.name.clone(), before.kind.clone(), before.namespace.clone());
+    let api_version = before.api_version();
     if let Some(node) = object.node_mut() {
+        if node.str_of("apiVersion") != Some(&api_version) {
+            node.set("apiVersion", at, Node::text(&api_version, at));
+        }
         if !source.changes_kind && node.str_of("kind") != Some(&kind) {
             node.set("kind", at, Node::text(&kind, at));
         }

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::{
     filled::refilled,
-    kustomization::{FILE_NAMES, Kustomization, Reference, patch as patch_source},
+    kustomization::{FILE_NAMES, Kustomization, PatchSource, Reference},
     layer::Layers,
     object::{Built, Id},
     substitute::{Variables, substitute},
@@ -51,8 +51,8 @@ pub(crate) trait Repository {
     fn inline(&mut self, text: &Node) -> Result<Vec<Node>, Failure>;
     /// The manifests below a folder. A folder that has a kustomization file is returned in place of its content.
     fn manifests(&mut self, folder: &Path) -> Vec<PathBuf>;
-    /// The text of a file.
-    fn text(&mut self, path: &Path) -> Option<String>;
+    /// The text of a file; `None` if it is binary.
+    fn text(&mut self, path: &Path) -> std::io::Result<Option<String>>;
 }
 
 /// Removes `.` and `..`. Symbolic links are kept, as in kustomize.

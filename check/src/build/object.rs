@@ -55,6 +55,10 @@ impl Id {
         })
     }
 
+    pub(crate) fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
     /// The parts by which kustomize compares IDs.
     pub(crate) fn key(&self) -> [&str; 5] {
         let namespace = match self.namespace.as_deref() {
@@ -97,6 +101,20 @@ impl Built {
         self.id.is(id) || self.former.iter().any(|former| former.is(id))
     }
 
+    /// Whether it has no name yet, which kustomize refuses.
+    pub(crate) fn is_nameless(&self) -> bool {
+        let Id { kind, name, .. } = &self.id;
+        // Lists have none.
+        name.is_empty() && !kind.ends_with("List") || name.ends_with('*')
+    }
+
+    /// Whether it is only for kustomize, which leaves it out of the result.
+    pub(crate) fn is_local(&self) -> bool {
+        let annotations = self.node.as_deref().and_then(|node| node.at_path(&["metadata", "annotations"]));
+        let mark = annotations.and_then(|all| all.get("config.kubernetes.io/local-config"));
+        mark.is_some_and(|mark| mark.as_str() != Some("false"))
+    }
+
     /// Records its current ID.
     pub(crate) fn remember(&mut self) {
         if self.former.last() != Some(&self.id) {
@@ -115,6 +133,7 @@ impl Built {
             && let Some(node) = self.node_mut()
         {
             node.without_words();
+            self.reread();
         }
     }
 

@@ -32,6 +32,9 @@ pub(crate) enum Outcome {
     Deleted,
 }
 
+/// The only directive that has a meaning for kinds with an unknown schema.
+const DIRECTIVE: &str = "$patch";
+
 /// Merges `patch` into `object`; the error says what is invalid.
 pub(crate) fn merge(object: &mut Node, patch: &Node) -> Result<Outcome, String> {
     let mut removed = Vec::new();
@@ -46,15 +49,19 @@ fn merge_map(
     within: &str,
     removed: &mut Vec<Removed>,
 ) -> Result<bool, String> {
-    match patch.get("$patch").and_then(Node::as_str) {
+    match patch.get(DIRECTIVE).map(|value| value.as_str().unwrap_or_default()) {
+        None | Some("merge") => {}
         Some("delete") => return Ok(false),
         Some("replace") => {
-            *into = clean(patch);
+            // kustomize replaces no whole object.
+            if !within.is_empty() {
+                *into = clean(patch);
+            }
             return Ok(true);
         }
-        _ => {}
+        Some(strategy) => return Err(format!("unknown patch strategy {strategy:?}")),
     }
-    for Entry { key, at, value, .. } in patch.entries().iter().filter(|entry| !entry.key.starts_with('$')) {
+    for Entry { key, at, value, .. } in patch.entries().iter().filter(|entry| &*entry.key != DIRECTIVE) {
         let field = if within.is_empty() { key.to_string() } else { format!("{within}.{key}") };
         match (&value.data, into.get_mut(key)) {
             (Data::Null, known) => {
@@ -69,7 +76,7 @@ fn merge_map(
                     removed.push(Removed { field, at: *at });
                 }
             }
-            (Data::Map(_), _) if value.get("$patch").and_then(Node::as_str) == Some("delete") => {
+            (Data::Map(_), _) if value.get(DIRECTIVE).and_then(Node::as_str) == Some("delete") => {
                 if into.remove(key).is_some() {
                     removed.push(Removed { field, at: *at });
                 }
@@ -96,19 +103,16 @@ fn is_alike(one: &Node, other: &Node) -> bool {
     kind(one).zip(kind(other)).is_none_or(|(one, other)| one == other)
 }
 
-/// The values that a patch adds, without its directives.
+/// The values that a patch adds, without its directives. Lists stay as they are written.
 fn clean(patch: &Node) -> Node {
     let data = match &patch.data {
         Data::Map(entries) => Data::Map(
             entries
                 .iter()
-                .filter(|entry| !entry.key.starts_with('$') && entry.value.data != Data::Null)
+                .filter(|entry| &*entry.key != DIRECTIVE && entry.value.data != Data::Null)
                 .map(|entry| Entry { value: clean(&entry.value), ..entry.clone() })
                 .collect(),
         ),
-        Data::List(items) => {
-            Data::List(items.iter().filter(|item| item.get("$patch").is_none()).cloned().collect())
-        }
         data => data.clone(),
     };
     Node { at: patch.at, data }
@@ -119,7 +123,9 @@ const DEEPEST: usize = 100;
 /// How many values a patch may copy altogether: each copy can double the object.
 const MOST_COPIED: usize = 100_000;
 
-/// Applies the operations of a JSON 6902 patch in order; the error says which one is invalid.
+/// Applies the operations of a JSON 6902 patch in order; the error says which one is invalid. Kustomize's library is more
+/// lenient than the standard: `replace` adds a field of a map, `copy` copies null for an absent one, an index may count
+/// from the end, and whatever stands before the first slash of a path is ignored.
 pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>, String> {
     let mut removed = Vec::new();
     let mut copied = 0;
@@ -130,8 +136,9 @@ pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>
         };
         let wrong = |why: &str| format!("{op} {path}: {why}");
         let pointer = pointer(path).ok_or_else(|| wrong("not a JSON pointer"))?;
-        let value = || operation.get("value").cloned().ok_or_else(|| wrong("no value"));
         let at = operation.at;
+        let null = || Node { at, data: Data::Null };
+        let value = || operation.get("value").cloned().unwrap_or_else(null);
         let from = || {
             let from = text("from").and_then(self::pointer).ok_or_else(|| wrong("no from"))?;
             Ok::<_, String>(from)
@@ -150,18 +157,21 @@ pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>
             return Err(wrong("the object becomes too large"));
         }
         let done = match op {
-            "add" => add(object, &pointer, value()?, place),
-            "replace" => find(object, &pointer)
-                .is_some()
-                .then_some(())
-                .and_then(|()| put(object, &pointer, value().ok()?, place)),
+            "add" => add(object, &pointer, value(), place),
+            "replace" => put(object, &pointer, value(), place),
             "remove" => take(object, &pointer).map(|_| removed.push(Removed { field: field(&pointer), at })),
             "move" => take(object, &from()?).and_then(|node| add(object, &pointer, node, at)),
-            "copy" => find(object, &from()?).cloned().and_then(|node| add(object, &pointer, node, at)),
+            "copy" => {
+                let from = from()?;
+                let absent = || is_in_map(object, &from).then(null);
+                let copied = find(object, &from).cloned().or_else(absent);
+                copied.and_then(|node| add(object, &pointer, node, at))
+            }
             "test" => {
-                let expected = value()?.to_value();
+                let expected = operation.get("value").ok_or_else(|| wrong("no value"))?.to_value();
                 let found = find(object, &pointer).map(Node::to_value);
-                if found.as_ref() == Some(&expected) {
+                let absent = || is_in_map(object, &pointer).then_some(serde_json::Value::Null);
+                if found.or_else(absent).as_ref() == Some(&expected) {
                     Some(())
                 } else {
                     return Err(wrong("the test fails"));
@@ -190,12 +200,13 @@ fn size(node: &Node) -> (usize, usize) {
     (values, deepest)
 }
 
-/// The parts of a JSON pointer.
+/// The parts of a JSON pointer; empty for the whole object.
 fn pointer(text: &str) -> Option<Vec<String>> {
     if text.is_empty() {
         return Some(Vec::new());
     }
-    Some(text.strip_prefix('/')?.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
+    let (_, path) = text.split_once('/')?;
+    Some(path.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 /// Converts a JSON pointer to a path, as findings write it.
@@ -213,17 +224,36 @@ fn field(pointer: &[String]) -> String {
     field
 }
 
+/// The index that a part of a pointer means in a list of `count` items; a negative one counts from the end.
+fn index(part: &str, count: usize) -> Option<usize> {
+    let index: i64 = part.parse().ok()?;
+    if index < 0 {
+        count.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)
+    } else {
+        usize::try_from(index).ok()
+    }
+}
+
 fn find<'a>(node: &'a Node, pointer: &[String]) -> Option<&'a Node> {
     pointer.iter().try_fold(node, |node, part| match &node.data {
-        Data::List(items) => items.get(part.parse::<usize>().ok()?),
+        Data::List(items) => items.get(index(part, items.len())?),
         _ => node.get(part),
     })
+}
+
+/// Whether a pointer leads to a field of a map, be it there or not.
+fn is_in_map(node: &Node, pointer: &[String]) -> bool {
+    let parent = pointer.split_last().and_then(|(_, path)| find(node, path));
+    parent.is_some_and(|parent| matches!(parent.data, Data::Map(_)))
 }
 
 fn parent<'a>(node: &'a mut Node, pointer: &'a [String]) -> Option<(&'a mut Node, &'a str)> {
     let (last, path) = pointer.split_last()?;
     let node = path.iter().try_fold(node, |node, part| match &mut node.data {
-        Data::List(items) => items.get_mut(part.parse::<usize>().ok()?),
+        Data::List(items) => {
+            let index = index(part, items.len())?;
+            items.get_mut(index)
+        }
         Data::Map(entries) => {
             entries.iter_mut().find(|entry| *entry.key == **part).map(|entry| &mut entry.value)
         }
@@ -233,13 +263,10 @@ fn parent<'a>(node: &'a mut Node, pointer: &'a [String]) -> Option<(&'a mut Node
 }
 
 fn add(node: &mut Node, pointer: &[String], value: Node, at: At) -> Option<()> {
-    let Some((node, last)) = parent(node, pointer) else {
-        *node = value;
-        return pointer.is_empty().then_some(());
-    };
+    let (node, last) = parent(node, pointer)?;
     match &mut node.data {
         Data::List(items) => {
-            let index = if last == "-" { items.len() } else { last.parse().ok()? };
+            let index = if last == "-" { items.len() } else { index(last, items.len() + 1)? };
             (index <= items.len()).then(|| items.insert(index, value))
         }
         Data::Map(_) => {
@@ -251,13 +278,15 @@ fn add(node: &mut Node, pointer: &[String], value: Node, at: At) -> Option<()> {
 }
 
 fn put(node: &mut Node, pointer: &[String], value: Node, at: At) -> Option<()> {
-    let Some((node, last)) = parent(node, pointer) else {
+    if pointer.is_empty() {
         *node = value;
-        return pointer.is_empty().then_some(());
-    };
+        return Some(());
+    }
+    let (node, last) = parent(node, pointer)?;
     match &mut node.data {
         Data::List(items) => {
-            *items.get_mut(last.parse::<usize>().ok()?)? = value;
+            let index = index(last, items.len())?;
+            *items.get_mut(index)? = value;
             Some(())
         }
         Data::Map(_) => {
@@ -272,7 +301,7 @@ fn take(node: &mut Node, pointer: &[String]) -> Option<Node> {
     let (node, last) = parent(node, pointer)?;
     match &mut node.data {
         Data::List(items) => {
-            let index = last.parse::<usize>().ok()?;
+            let index = index(last, items.len())?;
             (index < items.len()).then(|| items.remove(index))
         }
         _ => node.remove(last).map(|entry| entry.value),

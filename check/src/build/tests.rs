@@ -118,7 +118,7 @@ spec: {replicas: 2, template: {spec: {template: {spec: {containers: [{name: game
 ";
 
 /// Each is the remainder of a kustomization that is added to [`BASE`].
-const FEATURES: [&str; 52] = [
+const FEATURES: [&str; 89] = [
     "namespace: other\n",
     "namePrefix: pre-\n",
     "nameSuffix: -post\n",
@@ -171,6 +171,43 @@ const FEATURES: [&str; 52] = [
     "generatorOptions: {labels: {all: x}, annotations: {kustomize.toolkit.fluxcd.io/substitute: disabled}, disableNameSuffixHash: true}\nconfigMapGenerator:\n- name: made\n  literals: [a=b]\n  options: {labels: {own: it}}\n",
     "configurations: [references.yaml]\nnamePrefix: pre-\n",
     "commonAnnotations: {who: z}\nlabels:\n- pairs: {team: x}\n  includeTemplates: true\n",
+    "patches:\n- patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: three, namespace: team-b}\n    spec: {interval: 1m}\n    ---\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: two}\n    spec: {interval: 2m}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: replace, path: /spec/interval, value: 8m}\n    ---\n    - {op: remove, path: /spec/values}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: other, namespace: elsewhere}\n    spec: {interval: 7m}\n",
+    "commonLabels: {team: other}\nlabels:\n- pairs: {team: x}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    spec: {interval: 7m}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    apiVersion: v1\n    kind: ConfigMap\n    spec: {interval: 7m}\n",
+    "patches:\n- patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: three, namespace: team-b}\n    spec: {values: {$patch: bogus, a: 1}}\n",
+    "patches:\n- patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: three, namespace: team-b}\n    spec: {values: {$retainKeys: [a], list: [{$patch: delete, a: b}, {$patch: replace}]}}\n",
+    "patches:\n- patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: three, namespace: team-b}\n    $patch: replace\n    spec: {interval: 4m}\n",
+    "patches:\n- patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: three, namespace: team-b}\n    spec: {values: {image: {$patch: merge, tag: v2}, more: {$patch: replace, a: 1}}}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: replace, path: /spec/timeout, value: 4m}\n    - {op: add, path: /spec/values/list/-1, value: 8}\n    - {op: replace, path: /spec/values/list/-2, value: 7}\n    - {op: add, path: ignored/spec/wait, value: true}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: add, path: /spec/values/list/-3, value: 8}\n    - {op: remove, path: /spec/values/list/01}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: add, path: /spec/values/list/-4, value: 8}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: replace, path: /spec/values/list/2, value: 8}\n",
+    "patches:\n- target: {group: kustomize.toolkit.fluxcd.io}\n  patch: |\n    - {op: test, path: /spec/absent, value: null}\n    - {op: add, path: /metadata/annotations/x, value: z}\n",
+    "patches:\n- target: {group: kustomize.toolkit.fluxcd.io}\n  patch: |\n    - {op: remove, path: /metadata/annotations}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: add, path: \"\", value: 1}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: move, from: /spec/absent, path: /spec/interval}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: copy, from: /spec/values/list/9, path: /spec/interval}\n",
+    "patches:\n- patch: |\n    # nothing\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: '[]'\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    op: remove\n    path: /spec\n",
+    "kind: Other\n",
+    "apiVersion: kustomize.config.k8s.io/v2\n",
+    "commonLabels: {a: 1}\n",
+    "commonAnnotations: {a: true}\n",
+    "labels:\n- pairs: {a: 1}\n",
+    "namePrefix: [a]\n",
+    "namespace: 1\n",
+    "components: ../component\n",
+    "patches: [text]\n",
+    "configMapGenerator:\n- {literals: [a=b]}\n",
+    "configMapGenerator:\n- {name: made, literals: [a=b, a=c]}\n",
+    "configMapGenerator:\n- {name: made, literals: [ab]}\n",
+    "configMapGenerator:\n- name: made\n  literals: ['a=\"\"b\"\"', c='x]\n  options: {disableNameSuffixHash: true}\n",
+    "resources: [../base, ../component]\n",
+    "components: [../base]\n",
 ];
 
 fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
@@ -201,7 +238,7 @@ fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
             "over/references.yaml",
             "nameReference:\n- kind: ConfigMap\n  version: v1\n  fieldSpecs: [{path: spec/valuesFrom/name, kind: HelmRelease}]\n",
         ),
-        file("over/settings.env", "# settings\nx=1\ny=two words\n"),
+        file("over/settings.env", "# settings\nx=1\ny=two words\n  bare\n"),
         file(
             "component/kustomization.yaml",
             "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nresources: [extra.yaml]\npatches:\n- target: {kind: Kustomization}\n  patch: |\n    - {op: add, path: /spec/wait, value: true}\n",
@@ -218,6 +255,34 @@ fn each_feature_is_built_as_kustomize_builds_it() {
     for (index, feature) in FEATURES.into_iter().enumerate() {
         println!("feature {index}");
         compare(&tree(feature, true), "over");
+    }
+}
+
+#[test]
+fn names_are_those_that_kustomize_reads() {
+    let object = |metadata: &str| {
+        format!(
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {metadata}\nspec: {{interval: 1m}}\n"
+        )
+    };
+    let list = format!("[{}]", "{\"kind\": \"x\"}");
+    let kustomization = "resources: [one.yaml]\n".to_owned();
+    for (name, text, builds) in [
+        ("kustomization.yaml", object("{name: yes, namespace: no}"), true),
+        ("kustomization.yaml", object("{generateName: a-}"), false),
+        ("kustomization.yaml", object("null"), false),
+        ("kustomization.yaml", object("{labels: {a: b}}"), false),
+        ("kustomization.yaml", list, false),
+        ("kustomization.yml", object("{name: a}"), true),
+    ] {
+        let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+        let mut files = vec![file(&format!("d/{name}"), &kustomization), file("d/one.yaml", &text)];
+        compare(&files, "d");
+        assert_eq!(built(write(&files).path(), "d").is_ok(), builds, "{text}");
+        // Two of them are not read.
+        files.push(file("d/Kustomization", &kustomization));
+        compare(&files, "d");
+        assert!(built(write(&files).path(), "d").is_err());
     }
 }
 
@@ -301,23 +366,23 @@ fn random_overlays_of_overlays_are_built_as_kustomize_builds_them() {
                 .replace("name: settings", "name: others"),
             false,
         );
-        files.push(("top/kustomization.yaml".to_owned(), {
-            let text = &top.iter().find(|(path, _)| path == "over/kustomization.yaml").expect("made above").1;
-            if text.contains("resources:") {
-                text.replace("../base", "../over")
-            } else {
-                format!("resources: [../over]\n{text}")
-            }
-        }));
-        files.push(("top/patch.yaml".to_owned(), top[3].1.clone()));
-        files.push((
-            "top/other.yaml".to_owned(),
-            top[4].1.replace("more", "other").replace("settings", "others"),
-        ));
-        files.push(("top/settings.env".to_owned(), top[6].1.clone()));
-        files.push(("top/replacement.yaml".to_owned(), top[5].1.clone()));
-        files.push(("component2/kustomization.yaml".to_owned(), top[7].1.clone()));
-        files.push(("component2/extra.yaml".to_owned(), top[8].1.replace("name: extra", "name: extra2")));
+        let of = |path: &str| &top.iter().find(|(known, _)| known == path).expect("made above").1;
+        let text = of("over/kustomization.yaml");
+        let text = if text.contains("resources:") {
+            text.replace("../base", "../over")
+        } else {
+            format!("resources: [../over]\n{text}")
+        };
+        let other = of("over/more.yaml").replace("more", "other").replace("settings", "others");
+        files.push(("top/kustomization.yaml".to_owned(), text));
+        files.push(("top/other.yaml".to_owned(), other));
+        for path in ["patch.yaml", "replacement.yaml", "references.yaml", "settings.env"] {
+            files.push((format!("top/{path}"), of(&format!("over/{path}")).clone()));
+        }
+        let component = of("component/kustomization.yaml").clone();
+        files.push(("component2/kustomization.yaml".to_owned(), component));
+        let extra = of("component/extra.yaml").replace("name: extra", "name: extra2");
+        files.push(("component2/extra.yaml".to_owned(), extra));
         compare(&files, "top");
     }
 }

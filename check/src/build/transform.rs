@@ -1,7 +1,10 @@
 //! The transformations that kustomize applies to every object of a layer: namespace, names, labels, annotations,
 //! images; and the ConfigMaps that it generates.
 
-use super::object::{Built, Id, is_cluster_scoped};
+use super::{
+    Failure,
+    object::{Built, Id, is_cluster_scoped},
+};
 use gatehouse_inventory::yaml::{At, Data, Node};
 
 /// Sets the namespace of objects.
@@ -112,8 +115,9 @@ pub(crate) fn config_map(
     generator: &Node,
     options: Option<&Node>,
     mut text: impl FnMut(&str) -> Option<String>,
-) -> Option<Built> {
-    let (name, at) = (generator.str_of("name")?, generator.at);
+) -> Result<Built, String> {
+    let at = generator.at;
+    let name = generator.str_of("name").ok_or("a generated ConfigMap must have a name")?;
     let mut node = Node::map(at);
     node.set("apiVersion", at, Node::text("v1", at));
     node.set("kind", at, Node::text("ConfigMap", at));
@@ -131,11 +135,18 @@ pub(crate) fn config_map(
     }
     let data = node.child("data", at);
     let texts = |field: &str| generator.get(field).map(Node::items).unwrap_or_default();
-    for literal in texts("literals") {
-        if let Some((key, value)) = literal.as_str().and_then(|literal| literal.split_once('=')) {
-            let value = value.trim_matches(['"', '\'']);
-            data.set(key, literal.at, Node::text(value, literal.at));
+    let mut put = |key: &str, value: &str, at: At| {
+        if data.get(key).is_some() {
+            return Err(format!("the ConfigMap {name} repeats the key {key}"));
         }
+        data.set(key, at, Node::text(value, at));
+        Ok(())
+    };
+    for literal in texts("literals") {
+        let Some(literal_text) = literal.as_str() else { continue };
+        let (key, value) =
+            literal_text.split_once('=').ok_or_else(|| format!("{literal_text} is not KEY=VALUE"))?;
+        put(key, unquoted(value), literal.at)?;
     }
     for file in texts("files") {
         let Some(file_text) = file.as_str() else { continue };
@@ -143,17 +154,66 @@ pub(crate) fn config_map(
             .split_once('=')
             .unwrap_or((file_text.rsplit('/').next().unwrap_or(file_text), file_text));
         if let Some(content) = text(path) {
-            data.set(key, file.at, Node::text(&content, file.at));
+            put(key, &content, file.at)?;
         }
     }
     let single = generator.get("env").into_iter();
     for file in texts("envs").iter().chain(single) {
-        for line in file.as_str().and_then(&mut text).unwrap_or_default().lines() {
-            if let Some((key, value)) = line.trim().split_once('=').filter(|(key, _)| !key.starts_with('#')) {
-                data.set(key, file.at, Node::text(value, file.at));
+        let Some(path) = file.as_str().filter(|path| !path.is_empty()) else { continue };
+        for line in text(path).unwrap_or_default().lines() {
+            let line = line.trim_start();
+            if !line.is_empty() && !line.starts_with('#') {
+                // kustomize takes the value of a bare name from its own environment.
+                let (key, value) = line.split_once('=').unwrap_or((line, ""));
+                put(key, value, file.at)?;
             }
         }
     }
     let node = std::sync::Arc::new(node);
-    Some(Built::new(Id::of(&node)?, Some(node), at))
+    let id = Id::of(&node).ok_or("a generated ConfigMap must have a name")?;
+    Ok(Built::new(id, Some(node), at))
+}
+
+/// Adds a generated object, or merges it with an existing one. `is_whole`: no resource is elsewhere.
+pub(super) fn generate(
+    objects: &mut Vec<Built>,
+    made: Built,
+    generator: &Node,
+    is_whole: bool,
+) -> Result<(), Failure> {
+    let behavior = generator.str_of("behavior").unwrap_or("create");
+    let known = objects.iter().position(|object| object.is(&made.id));
+    match (known, behavior) {
+        // It may be one of those that are elsewhere.
+        (None, "merge" | "replace") if !is_whole => Ok(()),
+        (None, "merge" | "replace") | (Some(_), "create") => {
+            let name = &made.id.name;
+            let message = format!("ConfigMap {name} cannot be generated: behavior is {behavior}");
+            Err(Failure { at: generator.at, message })
+        }
+        (None, _) => {
+            objects.push(made);
+            Ok(())
+        }
+        (Some(known), behavior) => {
+            let (object, at) = (&mut objects[known], generator.at);
+            let data = made.node.as_deref().and_then(|node| node.get("data"));
+            if let (Some(node), Some(data)) = (object.node_mut(), data) {
+                if behavior == "replace" {
+                    node.remove("data");
+                }
+                let into = node.child("data", at);
+                for entry in data.entries() {
+                    into.set(&entry.key, entry.at, entry.value.clone());
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The value of a literal, without the quotes around it.
+fn unquoted(value: &str) -> &str {
+    let inner = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+    inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }

@@ -13,6 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
 
 pub use self::node::{At, Data, Entry, Node, Style};
+use crate::manifest;
 
 /// The deepest nesting that is accepted. Manifests have less, and recursive functions use a bounded stack.
 const MAX_DEPTH: usize = 200;
@@ -49,25 +50,32 @@ pub fn document(text: &str, start: At) -> Result<Option<Document>, LoadError> {
     load_indented(text, start, 0)
 }
 
-/// Reads a text that contains YAML, such as an inline patch in a kustomization. `None` if `value` is not a text. If the
-/// text is a literal block, its parts have their own places in the file; otherwise all have the place of `value`.
-pub fn load_inner(value: &Node) -> Result<Option<Node>, LoadError> {
-    let Data::Text(text, style) = &value.data else { return Ok(None) };
-    match style {
-        Style::Literal { indent } => {
-            let column = u32::from(*indent) + 1;
-            let start = At { line: value.at.line + 1, column, ..value.at };
-            Ok(load_indented(text, start, u32::from(*indent))?.map(|document| document.node))
-        }
-        Style::Plain | Style::Quoted => {
-            let mut node =
-                load(text, value.at).map_err(|error| LoadError { line: value.at.line, ..error })?;
-            if let Some(node) = &mut node {
-                node.place(value.at);
+/// Reads a text that contains YAML, such as an inline patch in a kustomization: all of its documents. None if `value` is
+/// not a text. If the text is a literal block, its parts have their own places in the file; otherwise all have the place
+/// of `value`.
+pub fn load_inner(value: &Node) -> Result<Vec<Node>, LoadError> {
+    let Data::Text(text, style) = &value.data else { return Ok(Vec::new()) };
+    let mut nodes = Vec::new();
+    for (line, range) in manifest::documents(text) {
+        let document = &text[range];
+        match style {
+            Style::Literal { indent } => {
+                let line = value.at.line.saturating_add(u32::try_from(line).unwrap_or(u32::MAX));
+                let start = At { line, column: u32::from(*indent) + 1, ..value.at };
+                let loaded = load_indented(document, start, u32::from(*indent))?;
+                nodes.extend(loaded.map(|document| document.node));
             }
-            Ok(node)
+            Style::Plain | Style::Quoted => {
+                let loaded =
+                    load(document, value.at).map_err(|error| LoadError { line: value.at.line, ..error })?;
+                nodes.extend(loaded.map(|mut node| {
+                    node.place(value.at);
+                    node
+                }));
+            }
         }
     }
+    Ok(nodes)
 }
 
 /// The value of a scalar without quotes: a number, a boolean, null, or a text.
