@@ -97,23 +97,33 @@ impl Planner<'_> {
                     self.open.push_back(Unit::Folder(folder.clone()));
                 }
             }
-            for file in &judged {
-                let Text { path, named, .. } = self.files.text_of(flux::whole(*file));
-                let folder = path.as_deref().and_then(Path::parent);
-                let loose = *named
-                    || folder.is_none_or(|folder| {
-                        !self.files.layers.contains(folder)
-                            && !self.above(folder)
-                            && (!first || !covered(folder))
-                            && !self.is_in_applied(folder)
-                    });
-                if loose && !self.files.used.contains(file) {
-                    self.open.push_back(Unit::File(*file));
+            // Those that lead elsewhere come first: what they use is not judged as it is written as well.
+            let (leading, others): (Vec<u32>, Vec<u32>) = judged.iter().partition(|file| self.leads(**file));
+            for files in [leading, others] {
+                for file in files {
+                    let Text { path, named, .. } = self.files.text_of(flux::whole(file));
+                    let folder = path.as_deref().and_then(Path::parent);
+                    let loose = *named
+                        || folder.is_none_or(|folder| {
+                            !self.files.layers.contains(folder)
+                                && !self.above(folder)
+                                && (!first || !covered(folder))
+                                && !self.is_in_applied(folder)
+                        });
+                    if loose && !self.files.used.contains(&file) {
+                        self.open.push_back(Unit::File(file));
+                    }
                 }
+                self.work();
             }
-            self.work();
         }
         self.left_over(&judged, all);
+    }
+
+    /// Whether a file holds Flux Kustomizations.
+    fn leads(&self, file: u32) -> bool {
+        let range = self.files.text_of(flux::whole(file)).objects.clone();
+        self.files.objects[range].iter().any(flux::is_kustomization)
     }
 
     /// The files to judge.
@@ -215,6 +225,7 @@ impl Planner<'_> {
         if by.is_some() {
             self.applied.insert(folder.to_path_buf());
         }
+        objects.retain(|object| !object.is_local());
         // Not if it would fetch remote resources, nor if Flux adds to the build.
         let own = more.as_ref().is_none_or(Kustomization::adds_nothing) && !is_incomplete;
         if let Some((at, _)) = unknown.first().filter(|_| own)

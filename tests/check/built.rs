@@ -322,3 +322,32 @@ fn a_map_in_braces_is_yaml_as_well() {
     )]);
     assert_eq!(found(&files, &[]), ["d/a.yaml:2:10: p/interval"]);
 }
+
+#[test]
+fn what_is_only_for_kustomize_is_not_judged() {
+    let local = "metadata: {name: bad, annotations: {config.kubernetes.io/local-config: \"true\"}}";
+    let files =
+        Files::new(&[("a/kustomization.yaml", "resources: [bad.yaml, good.yaml]\n"), ("a/good.yaml", GOOD)]);
+    let object = "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: bad}\nspec: {interval: 1s}\n";
+    files.write("a/bad.yaml", object);
+    assert_eq!(files.strict(&["a"]).code, 1);
+    files.write("a/bad.yaml", object.replace("metadata: {name: bad}", local));
+    let found = files.strict(&["a"]);
+    assert_eq!((found.code, found.findings().len()), (0, 0), "{found:?}");
+}
+
+#[test]
+fn a_patch_does_not_turn_an_object_into_one_that_is_not_judged() {
+    let files = Files::new(&[("a/good.yaml", GOOD)]);
+    for kustomization in [
+        "resources: [good.yaml]\npatches:\n- target: {kind: Kustomization}\n  patch: |\n    apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: x}\n    spec: {interval: 1s}\n",
+        // The second document of an inline patch counts, too.
+        "resources: [good.yaml]\npatches:\n- patch: |\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: good, namespace: apps}\n    spec: {timeout: 3m}\n    ---\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: good, namespace: apps}\n    spec:\n      interval: 1s\n",
+    ] {
+        files.write("a/kustomization.yaml", kustomization);
+        let found = files.strict(&["a"]);
+        assert_eq!(found.code, 1, "{found:?}");
+        let line = kustomization.lines().position(|line| line.contains("interval: 1s")).unwrap() + 1;
+        assert!(found.findings()[0].starts_with(&format!("a/kustomization.yaml:{line}:")), "{found:?}");
+    }
+}

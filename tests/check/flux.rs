@@ -1,5 +1,6 @@
 //! What Flux does beside kustomize: variables, artifacts, what it leaves alone.
 
+use crate::Files;
 use crate::built::{FINE, files, found, kustomization};
 
 #[test]
@@ -139,3 +140,31 @@ fn config_maps_that_are_generated_fill_in_variables() {
     ]);
     assert_eq!(found(&files, &[]), ["d/apps/a.yaml:5:3: p/interval"]);
 }
+
+#[test]
+fn what_a_flux_kustomization_uses_from_above_is_not_judged_as_written() {
+    let files = Files::new(&[("clusters/app.yaml", &APP.replace("PATH", "./over"))]);
+    let object = "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: shared, namespace: apps}\nspec: {interval: INTERVAL, url: \"https://x\"}\n";
+    files.write("shared.yaml", object.replace("INTERVAL", "1s"));
+    files.write("patch.yaml", object.replace("INTERVAL", "10m"));
+    files.write("over/kustomization.yaml", "resources: [../shared.yaml]\npatches: [{path: ../patch.yaml}]\n");
+    let found = files.strict(&["."]);
+    assert!(!found.out.contains("shared.yaml"), "{found:?}");
+    // It has neither files nor options for its patches.
+    let options = "  patches:\n  - path: patch.yaml\n";
+    files.write("clusters/app.yaml", APP.replace("PATH", "./over") + options);
+    files.strict(&["."]).expect(2, &["a patch needs path or patch"]);
+}
+
+const APP: &str = "\
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: app, namespace: flux-system}
+spec:
+  interval: 10m
+  prune: true
+  serviceAccountName: flux-apps
+  targetNamespace: flux-system
+  path: PATH
+  sourceRef: {kind: GitRepository, name: flux-system}
+";
