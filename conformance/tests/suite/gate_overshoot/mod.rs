@@ -52,7 +52,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// kube-apiserver's. The block of a replica that was killed waits this long, and 27 s; after a leader was killed, for the
 /// next one first. A ledger that was deleted is made anew after as long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-const SETTLED: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_mins(2);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     let rollout = world.apart("gate_overshoot::limits_hold_in_a_rollout_and_back", rollout::run);
