@@ -6,7 +6,9 @@
 //! nobody attacks; the same strangers attack another process of the same executable, which reviews nothing; they attack
 //! the process that reviews. What the last two differ in is what strangers do to admission.
 //!
-//! `GATEHOUSE_LONG` makes it a minute of attack, and asserts the ratio of the 99th percentiles; else that of the medians.
+//! The machine has other work, and the slowest of a few hundred requests are those that waited for it. So the phases take
+//! turns in several rounds, the 99th percentiles of a round are compared, and the median round counts. `GATEHOUSE_LONG`
+//! makes it a minute of attack.
 
 mod certificate;
 mod crowd;
@@ -42,12 +44,10 @@ const CONNECTIONS: usize = 1000;
 /// Who writes at a time.
 const WRITERS: usize = 4;
 /// How long each phase is, and how often they take turns.
-const SHORT: (Duration, usize) = (Duration::from_secs(5), 1);
+const SHORT: (Duration, usize) = (Duration::from_secs(2), 7);
 const LONG: (Duration, usize) = (Duration::from_secs(10), 6);
-/// The 99th percentile beside strangers may be so many times as large as where they attack somebody else.
+/// In the median round, a percentile beside strangers may be so many times as large as where they attack somebody else.
 const MOST_TIMES: f64 = 2.0;
-/// And the median, where the phases are short.
-const MOST_TIMES_OF_MEDIAN: f64 = 3.0;
 /// Until every attack takes place, on a machine that has much else to do.
 const BEGUN: Duration = Duration::from_mins(2);
 const NAMESPACE: &str = "hostile";
@@ -90,9 +90,11 @@ async fn strangers() -> anyhow::Result<()> {
     let is_long = std::env::var_os("GATEHOUSE_LONG").is_some();
     let (time, rounds) = if is_long { LONG } else { SHORT };
     let mut phases: BTreeMap<Phase, Admissions> = BTreeMap::new();
+    let mut compared: Vec<[f64; 2]> = Vec::new();
     let mut attacks: BTreeMap<Attack, u64> = BTreeMap::new();
-    for _ in 0..rounds {
-        for phase in Phase::ALL {
+    for round in 0..rounds {
+        let mut of_round = BTreeMap::new();
+        for phase in Phase::in_turn(round) {
             let strangers = match phase {
                 Phase::Alone => None,
                 Phase::Elsewhere => Some(strangers::begin(bystander.replica(0), NAMESPACE)?),
@@ -103,7 +105,9 @@ async fn strangers() -> anyhow::Result<()> {
                     .await
                     .context("not every attack took place")?;
             }
-            phases.entry(phase).or_default().add(admissions(&gate, replica, time).await?);
+            let admissions = admissions(&gate, replica, time).await?;
+            of_round.insert(phase, [50, 99].map(|percent| admissions.percentile(percent).as_secs_f64()));
+            phases.entry(phase).or_default().add(admissions);
             let Some(strangers) = strangers else { continue };
             let counts = strangers.end();
             if phase == Phase::Here {
@@ -112,6 +116,8 @@ async fn strangers() -> anyhow::Result<()> {
                 }
             }
         }
+        let [here, elsewhere] = [Phase::Here, Phase::Elsewhere].map(|phase| of_round[&phase]);
+        compared.push([here[0] / elsewhere[0], here[1] / elsewhere[1]]);
     }
     for (phase, admissions) in &phases {
         progress::say(format_args!("hostile, {phase:?}: {admissions}"));
@@ -127,21 +133,13 @@ async fn strangers() -> anyhow::Result<()> {
     }
     let held: u64 = [Attack::Idle, Attack::Silent].iter().filter_map(|attack| attacks.get(attack)).sum();
     ensure!(held > u64::try_from(CONNECTIONS)?, "there were places left: {held}");
-    let percentile = |phase, percent| {
-        phases
-            .get(&phase)
-            .map(|admissions: &Admissions| admissions.percentile(percent))
-            .unwrap_or_default()
-            .as_secs_f64()
-    };
-    let times = |percent| percentile(Phase::Here, percent) / percentile(Phase::Elsewhere, percent);
-    let (p50, p99) = (times(50), times(99));
+    let [p50, p99] =
+        [0, 1].map(|percentile| median(compared.iter().map(|times| times[percentile]).collect()));
     progress::say(format_args!(
-        "hostile: p50 is {p50:.2} and p99 {p99:.2} times as long as where others are attacked"
+        "hostile: p50 is {p50:.2} and p99 {p99:.2} times as long as where others are attacked, in rounds {compared:.2?}"
     ));
-    // Half of a few seconds' requests say something; the slowest of them are those that waited for this machine.
-    ensure!(p50 <= MOST_TIMES_OF_MEDIAN, "p50 is {p50:.2} times as long as where others are attacked");
-    ensure!(!is_long || p99 <= MOST_TIMES, "p99 is {p99:.2} times as long as where others are attacked");
+    ensure!(p50 <= MOST_TIMES, "p50 is {p50:.2} times as long as where others are attacked: {compared:.2?}");
+    ensure!(p99 <= MOST_TIMES, "p99 is {p99:.2} times as long as where others are attacked: {compared:.2?}");
     drop((gate, gatehouse));
     bystander.end().await?;
     webhooks.end().await?;
@@ -161,7 +159,18 @@ enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 3] = [Self::Alone, Self::Elsewhere, Self::Here];
+    /// All, in another order every other round: what else this machine does changes with time.
+    fn in_turn(round: usize) -> [Self; 3] {
+        match round % 2 {
+            0 => [Self::Alone, Self::Elsewhere, Self::Here],
+            _ => [Self::Here, Self::Elsewhere, Self::Alone],
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::INFINITY)
 }
 
 /// What became of governed writes, and of the process.
