@@ -14,8 +14,8 @@ pub use reconcile_policy::{
 };
 pub use rules::{
     CelRule, CrossNamespaceRefs, DecryptionAccountRule, DependencyCycles, Freeze, Identity, IntervalRule,
-    Latest, OwnNamespace, Prune, RefForm, RefRule, ReplicasRule, Rules, ServiceAccountNameRule, SourcesRule,
-    SuspensionRule, TargetNamespaces, TargetNamespacesRule, Verbs, VerifyRule,
+    Latest, OwnNamespace, Proxies, Prune, RefForm, RefRule, ReplicasRule, Rules, ServiceAccountNameRule,
+    SourcesRule, SuspensionRule, TargetNamespaces, TargetNamespacesRule, Verbs, VerifyRule,
 };
 pub use tenant_quota::{LastDenial, NamespaceUsage, TenantQuota, TenantQuotaSpec, TenantQuotaStatus};
 

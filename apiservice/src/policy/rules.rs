@@ -220,6 +220,19 @@ pub struct SourcesRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub denied_from: Vec<String>,
+    /// Whether sources may name a proxy (`spec.proxySecretRef`), which may answer in the place of any address. Default:
+    /// `Forbid` where the allowed URLs are listed, else `Allow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxies: Option<Proxies>,
+}
+
+/// Proxies of sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Proxies {
+    /// Sources may name one.
+    Allow,
+    /// They may not.
+    Forbid,
 }
 
 /// A structural schema cannot say "this word or that object": it admits anything here, and admission judges.

@@ -5,9 +5,10 @@
 //! The rule judges `url` of GitRepository, OCIRepository, HelmRepository and ResourceSetInputProvider, `image` of
 //! ImageRepository, `endpoint` and `bucketName` of Bucket, `sync` and `distribution` of FluxInstance. References by
 //! name have no address of their own: `sourceRef` and `chartRef` of any kind, `include` of GitRepository, `sources` of
-//! ArtifactGenerator. Not judged, since no content is fetched from there: the address of a Provider or Receiver,
-//! proxies and credentials (`sts`), and what verifies signatures. What a source itself links to cannot be judged here:
-//! the addresses in the index of a Helm repository, and submodules of a Git repository.
+//! ArtifactGenerator. A proxy is judged by whether there is one, since a Secret has its address. Not judged, since no
+//! content is fetched from there: the address of a Provider or Receiver, credentials (`sts`), and what verifies signatures.
+//! What a source itself links to cannot be judged here: the addresses in the index of a Helm repository, and submodules of
+//! a Git repository.
 
 mod address;
 mod pattern;
@@ -15,7 +16,7 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
-use gatehouse_apiservice::policy::SourcesRule;
+use gatehouse_apiservice::policy::{Proxies, SourcesRule};
 
 use self::{
     address::{Address, Form},
@@ -44,6 +45,7 @@ pub(crate) struct Sources {
     /// `None` allows any.
     allowed: Option<Vec<Pattern>>,
     denied: Vec<Pattern>,
+    forbids_proxies: bool,
 }
 
 /// Whether objects of a kind have an address that content is fetched from.
@@ -68,11 +70,12 @@ impl Sources {
         parameters: &Parameters<'_>,
         errors: &mut Errors,
     ) -> Usable<Self> {
-        let SourcesRule { allowed, allowed_from, denied, denied_from } = rule;
+        let SourcesRule { allowed, allowed_from, denied, denied_from, proxies } = rule;
         let field = "spec.rules.sources";
         let is_limited = allowed.is_some() || !allowed_from.is_empty();
-        if !is_limited && denied.is_empty() && denied_from.is_empty() {
-            errors.refuse(field, "{}", "must set allowed or denied");
+        let is_empty = !is_limited && denied.is_empty() && denied_from.is_empty();
+        if is_empty && *proxies != Some(Proxies::Forbid) {
+            errors.refuse(field, "{}", "must set allowed or denied, or proxies to Forbid");
         }
         let own = allowed.as_deref().unwrap_or_default();
         let allowed = parameters.list(&format!("{field}.allowed"), own, allowed_from, errors, Pattern::parse);
@@ -83,7 +86,8 @@ impl Sources {
             errors,
             Pattern::parse_denied,
         )?;
-        Ok(Self { allowed: is_limited.then_some(allowed?), denied })
+        let forbids_proxies = proxies.map_or(is_limited, |proxies| proxies == Proxies::Forbid);
+        Ok(Self { allowed: is_limited.then_some(allowed?), denied, forbids_proxies })
     }
 
     pub(crate) fn check(&self, subject: &Subject, report: &mut Report<'_>) -> Result<(), WrongType> {
@@ -115,6 +119,19 @@ impl Sources {
             Kind::HelmChart => chart(&spec.field("chart")?, report)?,
             Kind::HelmRelease => chart(&spec.at(&["chart", "spec", "chart"])?, report)?,
             _ => {}
+        }
+        self.proxy(&spec, subject.kind, report)
+    }
+
+    /// Judges the proxy of a source. Who also gives the CA that is trusted (`ca.crt`), or fetches without TLS, is answered
+    /// by the proxy alone.
+    fn proxy(&self, spec: &Look<'_>, kind: Kind, report: &mut Report<'_>) -> Result<(), WrongType> {
+        let has_proxy =
+            matches!(kind, Kind::GitRepository | Kind::OciRepository | Kind::Bucket | Kind::ImageRepository);
+        let proxy = spec.field("proxySecretRef")?;
+        if self.forbids_proxies && has_proxy && proxy.is_some() {
+            let why = "a proxy may answer in the place of any address";
+            report.broken(proxy.path(), why, "remove it; a policy permits it by `proxies: Allow`");
         }
         Ok(())
     }

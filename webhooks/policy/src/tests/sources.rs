@@ -282,3 +282,27 @@ fn sources_by_kind() {
         check(RULE, kind, spec, &[&format!("sources {problem}")]);
     }
 }
+
+#[test]
+fn a_proxy_may_answer_for_any_address() {
+    const LISTED: &str =
+        "allowed: ['https://github.com/**', 'oci://ghcr.io/**', 'https://minio.example.com/**']";
+    const DENIED: &str = "denied: ['*://evil.example.com']";
+    let refused = "sources spec.proxySecretRef: a proxy may answer in the place of any address";
+    let proxied = [
+        (Kind::GitRepository, "{url: https://github.com/a/b, proxySecretRef: {name: mine}}"),
+        (Kind::OciRepository, "{url: oci://ghcr.io/a, proxySecretRef: {name: mine}}"),
+        (Kind::Bucket, "{endpoint: minio.example.com, bucketName: b, proxySecretRef: {name: mine}}"),
+        (Kind::ImageRepository, "{image: ghcr.io/a/b, proxySecretRef: {name: mine}}"),
+    ];
+    for (kind, spec) in proxied {
+        check(&format!("{{sources: {{{LISTED}}}}}"), kind, spec, &[refused]);
+        check(&format!("{{sources: {{{DENIED}, proxies: Forbid}}}}"), kind, spec, &[refused]);
+        check("{sources: {proxies: Forbid}}", kind, spec, &[refused]);
+        check(&format!("{{sources: {{{LISTED}, proxies: Allow}}}}"), kind, spec, &[]);
+        check(&format!("{{sources: {{{DENIED}}}}}"), kind, spec, &[]);
+    }
+    check(&format!("{{sources: {{{LISTED}}}}}"), Kind::GitRepository, "{url: https://github.com/a/b}", &[]);
+    // A notification fetches nothing.
+    check(&format!("{{sources: {{{LISTED}}}}}"), Kind::Provider, "{proxySecretRef: {name: mine}}", &[]);
+}
