@@ -11,6 +11,7 @@ pub mod crds;
 pub mod denial;
 pub mod dns;
 pub mod duration;
+pub mod kruise;
 pub mod kubeconfig;
 pub mod labels;
 mod meta;

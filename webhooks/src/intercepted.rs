@@ -41,6 +41,7 @@ pub fn read() -> Vec<(String, String)> {
         PTERONIMBUS,
         (PTERONIMBUS.0, "gametemplates"),
         ("node.k8s.io", "runtimeclasses"),
+        ("", "pods"),
         ("", "persistentvolumeclaims"),
     ];
     governed.chain(others).map(|(group, plural)| (group.to_owned(), plural.to_owned())).collect()

@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::kruise::SET_LABEL;
+
 /// The accounts that delete the objects of deleted namespaces and owners, with kube-controller-manager itself for clusters
 /// whose controllers have no service accounts.
 const COLLECTORS: [&str; 3] = [
@@ -95,11 +97,39 @@ pub(super) fn claim_requests_changed() -> Value {
     })
 }
 
-/// Only deletions that orphan dependents are judged: orphans continue to exist, and a Fleet replaces them.
+/// Of pods, only those of OpenKruiseGame's sets use what quotas limit: no other pod depends on the webhooks. Updates of the
+/// pod itself change that only by the label.
+pub(super) fn is_pod_of_a_set() -> Value {
+    let label = format!("metadata.?labels[?'{SET_LABEL}']");
+    json!({
+        "name": "pod-of-a-set",
+        "expression": format!(
+            "request.resource.resource != 'pods' || \
+             (request.operation == 'CREATE' || request.?subResource.orValue('') == 'resize' ? {} : \
+             object.{label} != oldObject.{label})",
+            of_a_set()
+        ),
+    })
+}
+
+/// The other pods.
+pub(super) fn is_no_pod_of_a_set() -> Value {
+    json!({
+        "name": "no-pod-of-a-set",
+        "expression": format!("request.resource.resource != 'pods' || !({})", of_a_set()),
+    })
+}
+
+fn of_a_set() -> String {
+    format!("'{SET_LABEL}' in object.metadata.?labels.orValue({{}})")
+}
+
+/// Only deletions that orphan dependents are judged: orphans continue to exist, and a Fleet replaces them. Of templates,
+/// all are.
 pub(super) fn orphans_dependents() -> Value {
     json!({
         "name": "orphans-dependents",
-        "expression": "request.operation != 'DELETE' || \
+        "expression": "request.operation != 'DELETE' || request.resource.resource == 'gametemplates' || \
                        request.options.?propagationPolicy.orValue('') == 'Orphan' || \
                        request.options.?orphanDependents.orValue(false) || \
                        'orphan' in oldObject.metadata.?finalizers.orValue([])",

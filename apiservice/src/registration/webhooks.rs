@@ -15,7 +15,8 @@ use super::{
     NAMESPACE,
     conditions::{
         claim_requests_changed, game_server_policy_fields_changed, game_server_spec_or_owner_changed,
-        game_server_usage_changed, is_not_garbage_collected, is_not_terminating, orphans_dependents,
+        game_server_usage_changed, is_no_pod_of_a_set, is_not_garbage_collected, is_not_terminating,
+        is_pod_of_a_set, orphans_dependents,
     },
 };
 use crate::{agones, policy::GROUP};
@@ -53,6 +54,15 @@ const SCALE: &str = "scale";
 
 /// PersistentVolumeClaims, whose requests may be expanded.
 const CLAIMS: &str = "persistentvolumeclaims";
+
+/// Pods, of which those of OpenKruiseGame's sets are charged.
+const PODS: &str = "pods";
+
+/// By which their requests are changed in place.
+const PODS_RESIZE: &str = "pods/resize";
+
+/// The templates that the usage of Pteronimbus' game servers is computed from. They may not change while there are any.
+const TEMPLATES: (&str, &str) = ("pteronimbus.io", "gametemplates");
 
 /// The sets that Agones creates for a Fleet.
 const SETS: &str = "gameserversets";
@@ -150,14 +160,18 @@ impl Webhooks {
         policies["matchConditions"] =
             json!([is_not_garbage_collected(), is_not_terminating(), game_server_policy_fields_changed()]);
         // Deletions are credited when the object is gone, so only those that orphan servers are reviewed: the Fleet
-        // replaces the orphans.
+        // replaces the orphans. Without its template the usage of a server would be unknown.
         let mut quotas = self.webhook(QUOTAS, QUOTA_PATH, FailurePolicy::Fail);
         let mut charged = rules(&self.charged, &["CREATE", "UPDATE"]);
         charged.extend(rules(&self.counted, &["CREATE"]));
+        charged.extend(rules(&[Intercepted::new("", PODS)], &["CREATE", "UPDATE"]));
+        charged.extend(rules(&[Intercepted::new("", PODS_RESIZE)], &["UPDATE"]));
         charged.extend(rules(&[Intercepted::new(agones::GROUP, SETS)], &["DELETE"]));
+        charged.extend(rules(&[Intercepted::new(TEMPLATES.0, TEMPLATES.1)], &["UPDATE", "DELETE"]));
         quotas["rules"] = json!(charged);
         // Objects that are being deleted are reviewed too: they may still grow, and may exist for long.
-        quotas["matchConditions"] = json!([game_server_usage_changed(), orphans_dependents()]);
+        quotas["matchConditions"] =
+            json!([game_server_usage_changed(), orphans_dependents(), is_pod_of_a_set()]);
         let mut config = self.webhook(CONFIG, VALIDATE_PATH, FailurePolicy::Fail);
         config["namespaceSelector"] = json!({});
         config["rules"] = json!([{
@@ -236,9 +250,17 @@ pub fn counts_configuration(
     let mut sent = rules(&counted, &["CREATE"]);
     // A claim is the only one of these that may grow.
     let claims = Intercepted::new("", CLAIMS);
+    let mut conditions = Vec::new();
     if counted.contains(&claims) {
         sent.extend(rules(&[claims], &["UPDATE"]));
-        counts["matchConditions"] = json!([claim_requests_changed()]);
+        conditions.push(claim_requests_changed());
+    }
+    // The others are sent by the static configuration, and would be charged twice.
+    if counted.contains(&Intercepted::new("", PODS)) {
+        conditions.push(is_no_pod_of_a_set());
+    }
+    if !conditions.is_empty() {
+        counts["matchConditions"] = json!(conditions);
     }
     counts["rules"] = json!(sent);
     let mut made = configuration("ValidatingWebhookConfiguration", COUNTS_NAME, &[counts]);
@@ -380,7 +402,11 @@ mod tests {
         assert_eq!(rules[0]["operations"], json!(["CREATE", "UPDATE"]));
         assert_eq!(rules[1]["operations"], json!(["CREATE"]));
         assert_eq!(rules[1]["resources"], json!(["helmreleases"]));
-        assert_eq!((&rules[2]["operations"], &rules[2]["resources"]), (&json!(["DELETE"]), &json!([SETS])));
+        let further = |index: usize| (&rules[index]["operations"], &rules[index]["resources"]);
+        assert_eq!(further(2), (&json!(["CREATE", "UPDATE"]), &json!([PODS])));
+        assert_eq!(further(3), (&json!(["UPDATE"]), &json!([PODS_RESIZE])));
+        assert_eq!(further(4), (&json!(["DELETE"]), &json!([SETS])));
+        assert_eq!(further(5), (&json!(["UPDATE", "DELETE"]), &json!([TEMPLATES.1])));
     }
 
     #[test]
@@ -409,6 +435,24 @@ mod tests {
         let (counts, quotas) = (named(&counts, COUNTS), named(&validating, QUOTAS));
         assert_eq!(counts["namespaceSelector"], quotas["namespaceSelector"]);
         assert_eq!(counts["timeoutSeconds"], 3);
+    }
+
+    #[test]
+    fn a_pod_is_sent_once() {
+        let [_, mut validating] = webhooks().configurations();
+        validating["metadata"]["uid"] = json!("u");
+        let expressions = |webhook: &Value| {
+            let conditions = webhook["matchConditions"].as_array().into_iter().flatten();
+            let of_pods =
+                conditions.filter(|one| one["name"].as_str().is_some_and(|name| name.contains("pod")));
+            of_pods.map(|one| one["expression"].to_string()).collect::<Vec<_>>()
+        };
+        let [labelled] = &expressions(named(&validating, QUOTAS))[..] else { panic!("one condition") };
+        assert!(labelled.contains(" ? 'game.kruise.io/owner-gss' in "), "{labelled}");
+        let counted = [(String::new(), PODS.to_owned())];
+        let counts = counts_configuration(&validating, counted).expect("installed").expect("counted");
+        let [others] = &expressions(named(&counts, COUNTS))[..] else { panic!("one condition") };
+        assert!(others.contains(" || !('game.kruise.io/owner-gss' in "), "{others}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::flux::permit;
 use crate::gate::{
     Gate, KNOWN, KUSTOMIZE, POLICY, config_map, fleet, game_server, kustomization, merge, quota,
 };
@@ -15,7 +16,6 @@ use crate::world::World;
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.guarded("gate_charges::an_autoscaler_may_not_go_beyond_the_limit", autoscaler),
-        world.guarded("gate_charges::kruise_game_server_sets_are_charged", kruise),
         world.guarded("gate_charges::pteronimbus_game_servers_are_charged_by_their_template", pteronimbus),
         world.guarded("gate_charges::cpu_and_memory_are_summed_over_replicas", resources),
         world.guarded("gate_charges::players_are_the_capacity_of_counters_and_lists", players),
@@ -48,41 +48,6 @@ async fn autoscaler(gate: Arc<Gate>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn kruise(gate: Arc<Gate>) -> anyhow::Result<()> {
-    let namespace = "gate-kruise";
-    gate.namespace(namespace).await?;
-    let set = |replicas: i64| {
-        let requests = json!({"cpu": "1", "memory": "1Gi"});
-        let container = json!({"name": "game", "image": "game:1", "resources": {"requests": requests}});
-        json!({
-            "apiVersion": "game.kruise.io/v1alpha1", "kind": "GameServerSet",
-            "metadata": {"namespace": namespace, "name": "set"},
-            "spec": {
-                "replicas": replicas,
-                "gameServerTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}},
-                "updateStrategy": {"rollingUpdate": {}},
-            },
-        })
-    };
-    let hard = json!({"gameservers": "3", "requests.memory": "3Gi"});
-    gate.quota(namespace, hard, &fleet(namespace, "big", 4)).await?;
-    let printed = kubectl_apply(&gate, &set(4)).await?.failed()?;
-    ensure!(
-        printed.contains("gameserversets.game.kruise.io \"set\" is forbidden: exceeded quota"),
-        "{printed}"
-    );
-    kubectl_apply(&gate, &set(2)).await?.ok()?;
-    let kubectl = gate.kubectl()?;
-    let scale = async |replicas: &str| {
-        kubectl
-            .run(["scale", "gameserversets.game.kruise.io/set", "-n", namespace, "--replicas", replicas])
-            .await
-    };
-    ensure!(scale("4").await?.failed()?.contains("exceeded quota"));
-    scale("3").await?.ok()?;
-    used(&gate, namespace, "requests.memory", "3Gi").await
-}
-
 async fn pteronimbus(gate: Arc<Gate>) -> anyhow::Result<()> {
     let namespace = "gate-pteronimbus";
     gate.namespace(namespace).await?;
@@ -108,6 +73,38 @@ async fn pteronimbus(gate: Arc<Gate>) -> anyhow::Result<()> {
         printed.contains("exceeded quota: gate-pteronimbus, requested: requests.cpu=1, used: requests.cpu=2"),
         "{printed}"
     );
+    template_in_use(&gate, namespace).await
+}
+
+/// A template is kept while servers are counted by it.
+async fn template_in_use(gate: &Gate, namespace: &str) -> anyhow::Result<()> {
+    let (kubectl, user) = (gate.kubectl()?, "gate-pteronimbus-tenant");
+    permit(gate, namespace, user, &["*"]).await?;
+    let tenant = gate.site.kubectl_as(user)?;
+    let patch = ["patch", "gametemplate", "small", "-n", namespace, "--type=merge", "-p"];
+    let sized = |cpu: &str| json!({"spec": {"resources": {"requests": {"cpu": cpu}}}}).to_string();
+    let refused = "the quota gate-pteronimbus counts game servers by the template small: delete them first";
+    for cpu in ["1m", "500"] {
+        let printed = tenant.run(patch.iter().copied().chain([&*sized(cpu)])).await?.failed()?;
+        ensure!(printed.contains(refused), "{cpu}: {printed}");
+    }
+    let delete = ["delete", "gametemplate", "small", "-n", namespace];
+    let printed = tenant.run(delete).await?.failed()?;
+    ensure!(printed.contains(refused), "{printed}");
+    // What its servers do not use may change.
+    let image = json!({"spec": {"image": "game:2", "resources": {"requests": {"cpu": "1000m"}}}}).to_string();
+    tenant.run(patch.iter().copied().chain([&*image])).await?.ok()?;
+    used(gate, namespace, "requests.cpu", "2").await?;
+    // Whoever may update the quota decides for himself.
+    kubectl.run(patch.iter().copied().chain([&*sized("500m")])).await?.ok()?;
+    used(gate, namespace, "requests.cpu", "1").await?;
+    for server in ["a", "b"] {
+        let servers = ["delete", "gameservers.pteronimbus.io", server, "-n", namespace];
+        tenant.run(servers).await?.ok()?;
+    }
+    used(gate, namespace, "requests.cpu", "0").await?;
+    tenant.run(patch.iter().copied().chain([&*sized("2")])).await?.ok()?;
+    tenant.run(delete).await?.ok()?;
     Ok(())
 }
 

@@ -38,6 +38,7 @@ mod gate_freezes;
 mod gate_going;
 mod gate_held;
 mod gate_held_back;
+mod gate_kruise;
 mod gate_ledger;
 mod gate_memory;
 mod gate_mutation;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
         gate_overshoot::trials,
+        gate_kruise::trials,
         gate_ledger::trials,
         storm::trials,
         controllers::trials,

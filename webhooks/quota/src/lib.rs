@@ -29,6 +29,6 @@ pub use ledger::{
 pub use quota::CompiledQuota;
 pub use replacement::exceeded_by_replacement;
 pub use usage::{
-    CHARGED, Ceiling, NoTemplates, Owner, Templates, Usage, UsageError, is_charged, looks, owner,
-    scale_replicas, scaled, usage,
+    CHARGED, Ceiling, NoTemplates, Owner, PODS, Templates, Usage, UsageError, added_by_pod, is_charged,
+    looks, owner, scale_replicas, scaled, template_of, template_usage, usage,
 };

@@ -44,14 +44,15 @@ pub(super) async fn find(
     let mut missing: Vec<(GroupResource, Listed)> = Vec::new();
     for resource in &resources {
         let snapshot = world.snapshot();
-        let Some(version) = snapshot.kinds.get(resource).and_then(|kind| kind.version()).map(str::to_owned)
+        let kind = snapshot.kinds.get(resource);
+        let Some((version, labels)) = kind.and_then(|kind| Some((kind.version()?.to_owned(), kind.labels)))
         else {
             // The kind is not served; the settler decides whether that is permanent.
             continue;
         };
         let mut from = String::new();
         loop {
-            let page = match live.list(resource, &version, &from).await {
+            let page = match live.list(resource, &version, labels, &from).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::warn!(%resource, error = %explain(&error), "cannot verify that all objects were observed");

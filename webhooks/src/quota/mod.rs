@@ -13,6 +13,7 @@ mod by_namespace;
 mod commit;
 mod cover;
 mod denials;
+mod pods;
 mod quotas;
 mod replacements;
 mod settle;

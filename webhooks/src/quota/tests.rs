@@ -1,5 +1,6 @@
 //! Quotas at work against an API server in process, in paused time.
 
+mod kruise;
 mod members;
 mod replicas;
 mod requests;

@@ -14,6 +14,7 @@ use gatehouse_quota::{
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::pods;
 use crate::world::{Live, LiveError, Snapshot};
 
 /// The parts of a request that quotas look at.
@@ -28,7 +29,7 @@ pub struct QuotaRequest<'a> {
     pub resource: &'a GroupResource,
     /// The API version that it is sent at.
     pub version: &'a str,
-    /// `scale`, or empty; other subresources change no usage.
+    /// `scale`, `resize`, or empty; other subresources change no usage.
     pub subresource: &'a str,
     /// The namespace.
     pub namespace: &'a str,
@@ -160,16 +161,19 @@ fn is_game_server(resource: &GroupResource) -> bool {
     (&*resource.group, &*resource.resource) == ("agones.dev", "gameservers")
 }
 
+/// The subresource by which the requests of a pod are changed in place. Its object is the pod.
+const RESIZE: &str = "resize";
+
 /// The finalizers by which Agones keeps a GameServer until its pod has ended; Agones before 1.41 uses the first.
 const AGONES_FINALIZERS: [&str; 2] = ["agones.dev", "agones.dev/controller"];
 
 /// The annotation of a GameServer without a pod: Agones then waits for none.
 const DEV_ADDRESS: &str = "agones.dev/dev-address";
 
-/// The field by which an update would remove a GameServer before its pod, and the reason.
+/// The field by which an update would remove a GameServer before its pod, or a pod from its set, and the reason.
 pub(crate) fn released(resource: &GroupResource, object: &Value, old: &Value) -> Option<(String, String)> {
     if !is_game_server(resource) {
-        return None;
+        return pods::released(resource, object, old);
     }
     let has = |object: &Value, wanted: &str| {
         let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
@@ -202,7 +206,7 @@ pub(super) async fn of(
     };
     match (request.operation, request.subresource, request.old) {
         (Operation::Create, "", _) => ask_with_template(request, object, None, world, live).await,
-        (Operation::Update, "", Some(old)) => {
+        (Operation::Update, "" | RESIZE, Some(old)) => {
             ask_with_template(request, object, Some(old), world, live).await
         }
         (Operation::Update, "scale", Some(old)) => scale(request, object, old, world, live).await,
@@ -320,7 +324,7 @@ fn ask(
     {
         return Ok(UsageChange { name, ..UsageChange::default() });
     }
-    let new = usage(request.resource, object, templates)?;
+    let new = pods::added(request, usage(request.resource, object, templates)?, world, templates);
     // An invalid existing object was only counted as an object; an update may make it valid.
     let counted = |_| Usage::counted(request.resource);
     let before = old.map(|old| usage(request.resource, old, templates).unwrap_or_else(counted));

@@ -17,6 +17,7 @@ mod object;
 mod own_kinds;
 mod quotas;
 mod request;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod verdicts;

@@ -19,6 +19,7 @@ use super::judge::Judge;
 use super::messages::regarding;
 use super::object::Looks;
 use super::request::Request;
+use super::templates::is_template;
 use crate::quota::{Admission, QuotaRequest, Quotas, Refusal, Requester, Verdict, released};
 
 /// kube-apiserver sends a Namespace as if it were inside itself.
@@ -30,6 +31,9 @@ const REASON: &str = "QuotaExceeded";
 impl Judge {
     /// Judges a request by the quotas that select its namespace.
     pub(super) async fn charge(&self, request: &Request<'_>, until: Instant) -> Result<Answer, ApiError> {
+        if is_template(&request.resource) {
+            return self.keep_template(request).await;
+        }
         // A deletion is credited when the object is observed to be gone.
         if request.operation == Operation::Delete && !request.orphans() {
             return Ok(Answer::allowed());
@@ -60,7 +64,12 @@ impl Judge {
         if let (Some(object), Some(old), Requester::Other) = (&object, &old, requester)
             && let Some((field, why)) = released(&resource, object, old)
         {
-            self.may_release(request, &over, &format!("{field}: Forbidden: {why}")).await?;
+            let refusal = |quota: &str| {
+                format!(
+                    "{field}: Forbidden: {why}, and the quota {quota} counts it as long: delete it instead"
+                )
+            };
+            self.may_release(request, &over, refusal).await?;
         }
         let quota_request = QuotaRequest {
             requester,
@@ -80,13 +89,13 @@ impl Judge {
         Ok(answer(verdict))
     }
 
-    /// Denies a request that would remove a server before its pod, unless the user may update the quotas that deny: an
-    /// administrator removes finalizers if Agones is gone.
-    async fn may_release(
+    /// Denies a request by which something that runs would count no longer, unless the user may update the quotas that
+    /// deny: an administrator removes finalizers if Agones is gone.
+    pub(super) async fn may_release(
         &self,
         request: &Request<'_>,
         over: &[Arc<CompiledQuota>],
-        refusal: &str,
+        refusal: impl Fn(&str) -> String,
     ) -> Result<(), ApiError> {
         for quota in over.iter().filter(|quota| quota.enforcement == Enforcement::Deny) {
             let target = Target {
@@ -100,11 +109,7 @@ impl Judge {
             match self.access.check(&request.user_info, "update", target).await {
                 Ok(()) => {}
                 Err(why) if why.code() == StatusCode::FORBIDDEN => {
-                    let why = format!(
-                        "{refusal}, and the quota {} counts it as long: delete it instead",
-                        quota.name
-                    );
-                    return Err(ApiError::unprocessable(why));
+                    return Err(ApiError::unprocessable(refusal(&quota.name)));
                 }
                 Err(_) => {
                     let why = format!(

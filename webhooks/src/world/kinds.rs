@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
+use gatehouse_apiservice::kruise;
 use gatehouse_inventory::source::{Content, Wanted};
 use gatehouse_policy::{GOVERNED, Kind};
 use gatehouse_quota::{CHARGED, GroupResource};
@@ -29,8 +30,8 @@ pub(super) enum Role {
     /// RuntimeClasses, whose overhead is part of the usage of other objects. The roles of earlier versions do not include
     /// the right to watch them; the overhead is not counted then, and all else is decided as ever.
     RuntimeClass,
-    /// A kind whose objects use more than their count, and that is observed as long as a quota limits it. Nothing but
-    /// its usage is kept.
+    /// A kind whose objects use more than their count, and that is observed as long as a quota limits what they use.
+    /// Nothing but their usage is kept.
     Measured,
     /// A kind that is only counted, so its metadata suffices.
     Counted,
@@ -47,7 +48,7 @@ impl Role {
 
     /// The role of a kind that a quota limits and that is not among the [fixed] ones.
     pub(super) fn of_limited(resource: &GroupResource) -> Self {
-        if resource.is_claims() { Self::Measured } else { Self::Counted }
+        if resource.is_claims() || *resource == *PODS { Self::Measured } else { Self::Counted }
     }
 
     /// Whether it is observed only as long as a quota limits it.
@@ -85,7 +86,7 @@ pub(super) fn fixed() -> Vec<(GroupResource, Role)> {
     kinds.extend(GOVERNED.iter().map(|kind| (resource_of(*kind).clone(), Role::Governed(*kind))));
     for (group, resource) in CHARGED {
         let resource = GroupResource::new(group, resource);
-        if kinds.iter().all(|(known, _)| *known != resource) {
+        if resource != *PODS && kinds.iter().all(|(known, _)| *known != resource) {
             kinds.push((resource, Role::Templated));
         }
     }
@@ -112,6 +113,13 @@ static GOVERNED_RESOURCES: LazyLock<HashMap<Kind, GroupResource>> = LazyLock::ne
 pub fn resource_of(kind: Kind) -> &'static GroupResource {
     GOVERNED_RESOURCES.get(&kind).expect("every kind is among those that are governed")
 }
+
+/// Pods. Only those of OpenKruiseGame's sets are observed, unless a quota counts pods.
+pub(super) static PODS: LazyLock<GroupResource> =
+    LazyLock::new(|| GroupResource::new("", gatehouse_quota::PODS));
+
+/// The label selector of these pods: that the label exists.
+pub(super) const PODS_OF_SETS: &str = kruise::SET_LABEL;
 
 /// ConfigMaps.
 pub(super) static CONFIG_MAPS: LazyLock<GroupResource> =

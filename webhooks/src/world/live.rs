@@ -95,11 +95,19 @@ impl Live {
         self.fields(&path_of(resource, version, namespace, name)).await
     }
 
-    /// A page of a consistent list of all objects of a resource, with their metadata. `from` is the continue token of
-    /// the previous page, or empty.
-    pub async fn list(&self, resource: &GroupResource, version: &str, from: &str) -> Result<Page, LiveError> {
+    /// A page of a consistent list of all objects of a resource with these labels, with their metadata. `from` is the
+    /// continue token of the previous page, or empty.
+    pub async fn list(
+        &self,
+        resource: &GroupResource,
+        version: &str,
+        labels: Option<&str>,
+        from: &str,
+    ) -> Result<Page, LiveError> {
+        let labels = labels.map(|labels| format!("&labelSelector={}", encoded(labels))).unwrap_or_default();
         let from = if from.is_empty() { String::new() } else { format!("&continue={}", encoded(from)) };
-        let path = format!("{}/{}?limit={PAGE}{from}", root(resource, version), encoded(&resource.resource));
+        let root = root(resource, version);
+        let path = format!("{root}/{}?limit={PAGE}{labels}{from}", encoded(&resource.resource));
         let request = Request::get(path).header(header::ACCEPT, METADATA_ALONE);
         let request = request.body(Vec::new()).map_err(LiveError::Name)?;
         match timeout(self.patience.max(LIST), self.client.request::<List>(request)).await {

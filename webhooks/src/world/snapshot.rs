@@ -134,6 +134,8 @@ pub struct KindState {
     pub is_synced: bool,
     /// Whether decisions need the kind. Kinds that only quotas count are not required.
     pub is_required: bool,
+    /// The label selector of the objects that are observed; `None` if all are.
+    pub labels: Option<&'static str>,
 }
 
 impl KindState {
@@ -215,6 +217,17 @@ impl Snapshot {
     pub fn standing(&self, quota: &CompiledQuota) -> Weight {
         let standing = self.namespaces_of(quota).filter_map(|namespace| self.standing.get(namespace));
         standing.fold(Weight::default(), |sum, one| sum.plus(one))
+    }
+
+    /// The usage of the pods of a GameServerSet of OpenKruiseGame.
+    pub fn pods_of_set(&self, namespace: &str, set: &str) -> Amounts {
+        let from = ObjectKey { namespace: namespace.into(), name: Str::default() };
+        let Some(pods) = self.objects.get(&*kinds::PODS) else { return Amounts::default() };
+        let pods = pods.range(from..);
+        let inside = pods.take_while(|(key, _)| *key.namespace == *namespace);
+        let usages = inside.map(|(_, held)| &held.alone);
+        let own = usages.filter(|usage| usage.owner.as_ref().is_some_and(|owner| *owner.name == *set));
+        own.fold(Amounts::default(), |sum, usage| sum.saturating_add(&usage.beside_count()))
     }
 
     /// The quotas that select a namespace with these labels, by name.

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    kinds::Role,
+    kinds::{self, Role},
     object::{Document, ObjectKey},
     parameters::Parameters,
     snapshot::{Broken, KindState, NamespaceInfo, Snapshot},
@@ -66,9 +66,14 @@ pub(super) enum Applied {
 const DELETED: usize = 16_384;
 
 impl State {
-    /// Starts the observation of a kind.
-    pub(super) fn begin(&mut self, resource: &GroupResource, is_required: bool) {
-        let state = KindState { is_required, ..KindState::default() };
+    /// Starts the observation of a kind, of the objects that match a label selector if there is one.
+    pub(super) fn begin(
+        &mut self,
+        resource: &GroupResource,
+        is_required: bool,
+        labels: Option<&'static str>,
+    ) {
+        let state = KindState { is_required, labels, ..KindState::default() };
         self.snapshot.kinds.insert(resource.clone(), state);
     }
 
@@ -83,10 +88,21 @@ impl State {
         self.sums.cease(resource);
     }
 
-    /// The resources that quotas count, including those that are observed for other reasons.
+    /// The resources that quotas count, including those that are observed for other reasons, and pods if quotas limit what
+    /// game servers use.
     pub(super) fn counted(&self) -> BTreeSet<GroupResource> {
         let dimensions = self.snapshot.quotas.iter().flat_map(|quota| quota.hard.keys());
-        dimensions.filter_map(|dimension| dimension.counted().cloned()).collect()
+        dimensions.map(|dimension| dimension.counted().unwrap_or(&kinds::PODS).clone()).collect()
+    }
+
+    /// The label selector of the objects of a resource that are observed.
+    pub(super) fn labels_of(&self, resource: &GroupResource) -> Option<&'static str> {
+        let counts_all = |quota: &CompiledQuota| {
+            quota.hard.keys().any(|dimension| dimension.counted() == Some(&*kinds::PODS))
+        };
+        let are_some =
+            *resource == *kinds::PODS && !self.snapshot.quotas.iter().any(|quota| counts_all(quota));
+        are_some.then_some(kinds::PODS_OF_SETS)
     }
 
     /// Applies a change of a kind.

@@ -29,11 +29,13 @@ impl Builder {
         for (resource, role) in kinds::fixed() {
             builder.observe(&resource, role);
         }
+        // As under a quota that limits what game servers use.
+        builder.observe(&kinds::PODS, Role::of_limited(&kinds::PODS));
         builder
     }
 
     fn observe(&mut self, resource: &GroupResource, role: Role) {
-        self.state.begin(resource, role.is_required());
+        self.state.begin(resource, role.is_required(), self.state.labels_of(resource));
         self.roles.insert(resource.clone(), role);
         for change in
             [Change::Restart, Change::Synced, Change::Status(KindStatus::Served { version: "v1".into() })]

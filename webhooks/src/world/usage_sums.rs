@@ -15,6 +15,7 @@ use gatehouse_quota::{Amounts, Dimension, Families, GroupResource, Name, Quantit
 use serde_json::Value;
 
 use super::{
+    kinds,
     object::{Document, Held, ObjectKey},
     state::State,
     templates::{RecordingTemplates, TemplateKey},
@@ -28,6 +29,8 @@ type Place = (GroupResource, ObjectKey);
 pub(super) struct Sums {
     /// The Agones objects, their owners and dependents.
     families: Families,
+    /// The sets of OpenKruiseGame and their pods.
+    sets: Families,
     /// For each template, which need not exist, the objects whose usage was computed from it.
     templated: HashMap<TemplateKey, BTreeSet<Place>>,
     /// The reverse of `templated`.
@@ -46,6 +49,11 @@ impl Sums {
     #[cfg(test)]
     pub(super) fn remembered(&self) -> (usize, usize) {
         (self.templated.values().map(BTreeSet::len).sum(), self.templates.len())
+    }
+
+    /// The families that an object is in.
+    fn families_of(&mut self, name: &Name) -> &mut Families {
+        if is_of_kruise(&name.resource) { &mut self.sets } else { &mut self.families }
     }
 
     fn share(&mut self, resource: &GroupResource, usage: Usage) -> Arc<Usage> {
@@ -119,7 +127,7 @@ impl State {
         let held = self.take_out(resource, key)?;
         self.sums.charge_by(&(resource.clone(), key.clone()), Vec::new());
         if let Some(name) = family_name(resource, key) {
-            let changed = self.sums.families.remove(&name);
+            let changed = self.sums.families_of(&name).remove(&name);
             self.stand(&key.namespace);
             self.recount(changed);
         }
@@ -168,8 +176,11 @@ impl State {
     /// Adds or replaces an object with its usage, and updates the usage of its owner and dependents.
     fn hold(&mut self, held: Held) {
         let Some(name) = family_name(&held.resource, &held.key) else { return self.put_in(held) };
-        let changed = self.sums.families.put(&name, &held.uid, held.orphans, &held.alone);
-        let usage = self.sums.families.counted(&name).map_or_else(|| Arc::clone(&held.alone), Arc::clone);
+        // A pod belongs to the set of that name.
+        let uid = if is_of_kruise(&held.resource) { "" } else { &*held.uid };
+        let families = self.sums.families_of(&name);
+        let changed = families.put(&name, uid, held.orphans, &held.alone);
+        let usage = families.counted(&name).map_or_else(|| Arc::clone(&held.alone), Arc::clone);
         self.stand(&name.namespace);
         self.put_in(Held { usage, ..held });
         self.recount(changed);
@@ -189,7 +200,8 @@ impl State {
             let Some(held) = self.snapshot.object(&name.resource, &name.namespace, &name.name) else {
                 continue;
             };
-            if let Some(usage) = self.sums.families.counted(&name)
+            let held = Arc::clone(held);
+            if let Some(usage) = self.sums.families_of(&name).counted(&name)
                 && !Arc::ptr_eq(usage, &held.usage)
             {
                 let held = held.counted_as(Arc::clone(usage));
@@ -221,10 +233,15 @@ impl State {
     }
 }
 
-/// The name of an Agones object, which may be an owner or a dependent.
+/// Whether objects of the resource are sets of OpenKruiseGame or their pods.
+fn is_of_kruise(resource: &GroupResource) -> bool {
+    *resource == *kinds::PODS || *resource.group == *gatehouse_apiservice::kruise::GROUP
+}
+
+/// The name of an object that may be an owner or a dependent.
 fn family_name(resource: &GroupResource, key: &ObjectKey) -> Option<Name> {
     let is_agones = *resource.group == *gatehouse_apiservice::agones::GROUP;
-    is_agones.then(|| Name {
+    (is_agones || is_of_kruise(resource)).then(|| Name {
         resource: resource.clone(),
         namespace: Str::clone(&key.namespace),
         name: Str::clone(&key.name),

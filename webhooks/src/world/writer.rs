@@ -51,6 +51,8 @@ pub(super) struct Writer {
 struct Followed {
     resource: GroupResource,
     role: Role,
+    /// The label selector.
+    labels: Option<&'static str>,
     task: AbortHandle,
 }
 
@@ -142,10 +144,11 @@ impl Writer {
         let slot = Slot(self.slots);
         self.slots += 1;
         let is_parameters = role == Role::Parameters;
+        let labels = self.state.labels_of(&resource);
         if is_parameters {
             self.state.begin_parameters(&self.namespace);
         } else {
-            self.state.begin(&resource, role.is_required());
+            self.state.begin(&resource, role.is_required(), labels);
         }
         let reader = Reader {
             slot,
@@ -158,10 +161,12 @@ impl Writer {
         let task = if is_parameters {
             let namespace = self.namespace.clone();
             self.tasks.spawn(self.upstream.follow_in(namespace, wanted, role.content(), reader))
+        } else if let Some(labels) = labels {
+            self.tasks.spawn(self.upstream.follow_labelled(labels.to_owned(), wanted, role.content(), reader))
         } else {
             self.tasks.spawn(self.upstream.follow(wanted, role.content(), reader))
         };
-        self.followed.insert(slot, Followed { resource, role, task });
+        self.followed.insert(slot, Followed { resource, role, labels, task });
     }
 
     /// ConfigMaps are followed as long as a policy takes parameters from one.
@@ -190,9 +195,12 @@ impl Writer {
         let mut over = Vec::new();
         // ConfigMaps of one namespace are not all that a quota may count.
         for (slot, followed) in self.followed.iter().filter(|(_, one)| one.role != Role::Parameters) {
-            known.insert(followed.resource.clone());
-            if followed.role.is_optional() && !wanted.contains(&followed.resource) {
+            let is_wanted = wanted.contains(&followed.resource)
+                && followed.labels == self.state.labels_of(&followed.resource);
+            if followed.role.is_optional() && !is_wanted {
                 over.push(*slot);
+            } else {
+                known.insert(followed.resource.clone());
             }
         }
         for slot in over {

@@ -15,6 +15,10 @@
 //! has orphaned, with only the label left, belongs to an owner that is being deleted with orphaning until that owner is
 //! gone: up to then it is charged through the owner, afterwards by itself. A set that is deleted with orphaning no
 //! longer belongs to its Fleet, which creates another.
+//!
+//! A GameServerSet of OpenKruiseGame and its pods are a family as well. A pod belongs to the set of its label's name, so
+//! these sets are put with an empty uid; and one that is being deleted counts as any other, since none replaces it before
+//! it is gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -247,7 +251,7 @@ impl Families {
         let Some(object) = self.objects.get(name) else { return };
         let (alone, orphans) = (Arc::clone(&object.alone), object.orphans);
         let whole = match &*name.resource.resource {
-            "gameservers" => self.of_server(&alone),
+            "gameservers" | "pods" => self.of_server(&alone),
             _ => Arc::new(self.of_owner(name, object)),
         };
         let amounts = whole.counted();

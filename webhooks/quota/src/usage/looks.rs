@@ -45,11 +45,8 @@ pub fn looks(shape: Shape) -> Shape {
             "spec.policy.**",
             "spec.templateRef.name",
             "spec.templateRef.namespace",
-            "overhead.podFixed.*",
             "spec.resources.cpu",
             "spec.resources.memory",
-            "spec.resources.requests.*",
-            "spec.resources.limits.*",
             "status.allocatedReplicas",
             "status.allocatedResources.*",
             "status.reservedReplicas",
@@ -59,6 +56,8 @@ pub fn looks(shape: Shape) -> Shape {
         ])
         .and(server!("spec"))
         .and(server!("spec.template.spec"))
+        .and(&["overhead.podFixed.*"])
+        .and(pod!("spec"))
         .and(pod!("spec.template.spec"))
         .and(pod!("spec.template.spec.template.spec"))
         .and(pod!("spec.gameServerTemplate.spec"))

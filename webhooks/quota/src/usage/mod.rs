@@ -28,7 +28,9 @@ use thiserror::Error;
 
 pub use autoscaler::Ceiling;
 use field::At;
+pub use kruise::added_by_pod;
 pub use looks::looks;
+pub use pteronimbus::{template_of, template_usage};
 
 use crate::{Amounts, Dimension, GroupResource};
 
@@ -38,16 +40,20 @@ pub const CHARGED: &[(&str, &str)] = &[
     (agones::GROUP, "gameservers"),
     (agones::GROUP, "gameserversets"),
     (kruise::GROUP, "gameserversets"),
+    ("", PODS),
     (pteronimbus::GROUP, "gameservers"),
     (pteronimbus::GROUP, "gametemplates"),
 ];
+
+/// Pods. Those of OpenKruiseGame's sets use what a set's servers use, others nothing but their count.
+pub const PODS: &str = "pods";
 
 /// The usage of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The amount of each dimension, limited or not.
     pub amounts: Amounts,
-    /// The set or Fleet of Agones that it was created for, if it names one as Agones does.
+    /// The set or Fleet that it was created for, if it names one as Agones or OpenKruiseGame does.
     pub owner: Option<Owner>,
     /// Whether it is an object of Agones that is being deleted.
     pub is_going: bool,
@@ -59,14 +65,15 @@ pub struct Usage {
     pub ceiling: Option<Ceiling>,
 }
 
-/// The owner that an object of Agones names in every way that Agones requires. It need not exist.
+/// The owner that an object of Agones names in every way that Agones requires, or the set of a pod. It need not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Its resource.
     pub resource: GroupResource,
     /// Its name, in the object's own namespace.
     pub name: Arc<str>,
-    /// Its uid; `None` if only the label is left, see [`Claim::uid`].
+    /// Its uid; `None` if only the label is left, see [`Claim::uid`]. Empty for a set of OpenKruiseGame, whose pods belong
+    /// to it by its name.
     pub uid: Option<Arc<str>>,
 }
 
@@ -191,6 +198,10 @@ fn of_object(
             pteronimbus::game_server(&root, templates, &mut usage.unstated)?
         }
         ("", claim::RESOURCE) => claim::storage(&root)?,
+        ("", PODS) => match kruise::pod(&root, object, templates)? {
+            Some(amounts) => amounts,
+            None => return Ok(usage),
+        },
         (autoscaler::GROUP, "fleetautoscalers") => {
             usage.ceiling = Some(autoscaler::ceiling(&root)?);
             Amounts::default()
@@ -203,8 +214,12 @@ fn of_object(
     Ok(usage)
 }
 
-/// The owner that an object of this resource names in every way that Agones requires, and that it is deleted with.
+/// The owner that an object of this resource names in every way that Agones requires, and that it is deleted with; of a
+/// pod, its set.
 pub fn owner(resource: &GroupResource, object: &Value) -> Option<Owner> {
+    if (&*resource.group, &*resource.resource) == ("", PODS) {
+        return kruise::owner(object);
+    }
     let member = Member::of_resource(&resource.group, &resource.resource)?;
     let Claim { name, uid, .. } = member.claim_of(object.get("metadata")?).filter(|claim| claim.is_sole)?;
     Some(Owner {

@@ -1,5 +1,6 @@
 //! What objects take up, by kind.
 
+mod kruise;
 mod pods;
 
 use serde_json::json;

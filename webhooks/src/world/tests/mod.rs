@@ -2,6 +2,7 @@
 
 mod families;
 mod follow;
+mod kruise;
 mod sums;
 
 use std::collections::BTreeMap;
