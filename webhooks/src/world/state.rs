@@ -136,6 +136,16 @@ impl State {
 
     fn set_kind_status(&mut self, resource: &GroupResource, status: KindStatus) {
         let kind = self.kind(resource);
+        // The roles of earlier versions do not include the right to watch pods: those of sets are not counted then, and
+        // all else is decided as ever.
+        let status = match status {
+            KindStatus::Forbidden { message } if kind.labels.is_some() => {
+                tracing::warn!(%resource, %message, "pods of game server sets are not counted: apply the ClusterRole anew");
+                kind.is_synced = true;
+                KindStatus::Absent
+            }
+            status => status,
+        };
         if status == KindStatus::Absent {
             // If the kind is served again, it is listed again.
             kind.revision = None;

@@ -95,3 +95,17 @@ fn a_pod_of_a_set_is_no_part_of_what_agones_may_replace() {
     assert_eq!(of(&snapshot.used(&snapshot.quotas[0]), "gameservers"), "4");
     assert_eq!(snapshot.standing(&snapshot.quotas[0]), gatehouse_quota::Weight::default());
 }
+
+#[test]
+fn without_the_right_to_watch_pods_all_else_is_decided_as_ever() {
+    let mut builder = Builder::new();
+    builder.namespace("games", &[("tenant", "a")]).apply(&quotas(), &quota("a", 1, &[("gameservers", "10")]));
+    let forbidden = || Change::Status(KindStatus::Forbidden { message: "pods is forbidden".into() });
+    builder.take(&pods(), forbidden());
+    let snapshot = builder.snapshot();
+    assert_eq!(snapshot.obstacles(&snapshot.quotas[0]), []);
+    assert_eq!(snapshot.kinds[&pods()].status, Some(KindStatus::Absent));
+    builder.take(&sets(), forbidden());
+    let snapshot = builder.snapshot();
+    assert_eq!(snapshot.obstacles(&snapshot.quotas[0]).len(), 1);
+}
