@@ -308,7 +308,7 @@ mod tests {
             change(&noticed);
             // kube-apiserver takes a moment to know it, too.
             let later = async {
-                sleep(SETTLED - Duration::from_millis(1)).await;
+                sleep(SETTLED.mul_f64(0.99)).await;
                 cluster.allow(false);
             };
             let (lost, ()) = tokio::join!(watch.revoked(), later);
