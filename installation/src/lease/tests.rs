@@ -149,7 +149,7 @@ async fn a_replica_that_vanished_is_waited_for_and_then_replaced() {
     let before = Instant::now();
     second.leads().await;
     let waited = before.elapsed();
-    assert!((Duration::from_secs(12)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_secs(14)..Duration::from_secs(29)).contains(&waited), "{waited:?}");
     // The handle expires without its task, which was aborted.
     assert!(!first.leadership.is_leading());
     second.stop().await;
