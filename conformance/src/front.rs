@@ -8,12 +8,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use gatehouse_apiservice::kubeconfig::{TokenAccess, document_with_token};
 use gatehouse_certs::issue::{Authority, KeyPair};
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use kube::client::Body;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -50,10 +50,11 @@ impl Identity {
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)?;
+        config.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(Vec::from).into();
         Ok(Self { authority, config: Arc::new(config) })
     }
 }
@@ -113,7 +114,8 @@ async fn serve(
     }
     let Ok(connection) = acceptor.accept(connection).await else { return };
     let service = service_fn(move |request| pass_on(request, client.clone(), adjust));
-    let served = http1::Builder::new().serve_connection(TokioIo::new(connection), service);
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let served = builder.serve_connection(TokioIo::new(connection), service);
     tokio::select! {
         _ = served => {}
         _ = answers.wait_for(|answers| !answers) => {}
@@ -140,6 +142,7 @@ async fn pass_on(
 
 async fn ask(request: Request<Incoming>, client: &kube::Client) -> anyhow::Result<Response<Body>> {
     let (mut head, body) = request.into_parts();
+    head.version = Version::default();
     for name in [header::AUTHORIZATION, header::HOST, header::CONNECTION] {
         head.headers.remove(name);
     }

@@ -127,9 +127,12 @@ pub(super) async fn follow(
             }
             Assignment::Served(resource) => {
                 was_served = true;
-                let mut follower = Follower::new(&shared, &resource, &selection, content, &mut observer);
+                // Boxed, since it takes kilobytes, which each kind that is not served would hold for nothing.
+                let run = Box::pin(async {
+                    Follower::new(&shared, &resource, &selection, content, &mut observer).run().await
+                });
                 tokio::select! {
-                    never = follower.run() => match never {},
+                    never = run => match never {},
                     changed = assigned.changed() => match changed {
                         Ok(()) => continue,
                         Err(_) => return,

@@ -282,6 +282,17 @@ async fn of_a_streaming_list_only_its_end_says_how_far_it_came() {
     );
 }
 
+/// There are some eighty kinds for each of two hundred clusters.
+#[tokio::test]
+async fn a_kind_that_is_not_served_costs_little() {
+    let fake = Fake::start("36", Vec::new()).await;
+    let upstream = Upstream::new(fake.client(), WatchSettings::default());
+    let (sender, _receiver) = mpsc::unbounded_channel();
+    let wanted = Wanted { group: String::new(), plural: "pods".to_owned(), kind: None };
+    let following = upstream.follow(wanted, Content::Whole, Teller(sender));
+    assert!(size_of_val(&following) < 2048, "{} bytes", size_of_val(&following));
+}
+
 #[tokio::test]
 async fn a_server_that_refuses_streaming_is_listed_by_pages() {
     let replies = vec![
