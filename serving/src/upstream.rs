@@ -32,9 +32,9 @@ const CONNECTIONS: usize = 4;
 /// A connection is pinged this often, or sooner, and given up after as long without an answer.
 const PING: Duration = Duration::from_secs(10);
 
-/// A client for watches and what goes with them. A connection that breaks in silence ends all that
-/// runs over it within `patience`, or 20 seconds if that is less. Over HTTP/1.1, which is used where a proxy or a plugin
-/// for credentials is configured, it does not end by itself.
+/// A client for watches and what goes with them. A connection that breaks in silence ends all that runs over it within
+/// `patience`, or 20 seconds if that is less. Over HTTP/1.1, which is used where a proxy or a plugin for credentials is
+/// configured, it does not end by itself.
 ///
 /// # Errors
 /// The configuration cannot be used.

@@ -8,6 +8,7 @@ mod crds;
 mod discovery;
 mod follow;
 mod items;
+mod notice;
 mod raw;
 mod record;
 mod settings;
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::record::Recorder;
 pub use self::{
     discovery::Wanted,
-    follow::{Content, Observer, WatchNotice},
+    notice::{Content, Observer, WatchNotice},
     raw::Raw,
     settings::{Streaming, WatchSettings},
     shared::Assignment,

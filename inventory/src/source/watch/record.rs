@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    follow::{Observer, WatchNotice},
+    notice::{Observer, WatchNotice},
     raw::Raw,
 };
 use crate::{

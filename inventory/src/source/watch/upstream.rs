@@ -17,7 +17,8 @@ use tokio::{
 use super::{
     crds,
     discovery::{self, Wanted},
-    follow::{self, Content, Observer, Selection},
+    follow,
+    notice::{Content, Observer, Selection},
     settings::WatchSettings,
     shared::{Assignment, Shared},
 };
